@@ -1,0 +1,1 @@
+"""Where readings come from and alerts go to: Kafka, memory, files; and what others may ask about the process."""

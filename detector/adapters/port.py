@@ -1,0 +1,122 @@
+"""The port: what the service needs of a log of records, whoever keeps it.
+
+Every adapter (Kafka, memory) passes one contract, ``tests/contract/test_log.py``. All methods are called from one
+thread, except where they say otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from schemas.dead_letter import DeadLetter
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Records of one partition in the order of their offsets; all sequences have the same length, at least 1."""
+
+    partition: int
+    offsets: Sequence[int]
+    timestamps: Sequence[int]
+    """Milliseconds since 1970 by the record's own timestamp; -1 where it has none."""
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """How far a partition was scored."""
+
+    offset: int
+    """Next offset to score (C)."""
+    replay_from: int | None
+    """Oldest offset from which the state at ``offset`` can be rebuilt (R ≤ C); None where the commit is not ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateRecord:
+    """A record of the state topic; ``value`` None deletes the key."""
+
+    partition: int
+    key: bytes
+    value: bytes | None
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What becomes visible at once, or not at all."""
+
+    alerts: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """(key = stream in UTF-8, value)"""
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    state: list[StateRecord] = field(default_factory=list)
+    offsets: dict[int, Committed] = field(default_factory=dict)
+    """By partition of the readings topic."""
+
+
+class Log(Protocol):
+    """A partitioned log with a consumer group, transactions and a compacted state beside it."""
+
+    topic: str
+    """Name of the readings topic, for dead letters and messages."""
+
+    def poll(self, timeout_s: float, max_records: int) -> list[Records]:
+        """Records that have arrived, at most ``max_records``; empty after ``timeout_s`` without any.
+
+        Only started partitions deliver. Joins the group on the first call. Raises Rebalanced where the group's
+        generation changed since the last ``take_assignment``: everything uncommitted must then be dropped.
+        """
+        ...
+
+    def take_assignment(self) -> frozenset[int] | None:
+        """The partitions now owned, once after each change of the group (even to the same set); else None.
+
+        All of them are stopped then: each must be restored and started anew.
+        """
+        ...
+
+    def positions(self) -> dict[int, int]:
+        """Next offset to be delivered, of each started partition; passes over control records and compacted gaps."""
+        ...
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """(first retained offset, next offset to be written as a ``read_committed`` reader sees it)."""
+        ...
+
+    def offset_at(self, partition: int, time_ms: int) -> int:
+        """First offset whose record timestamp is at or after ``time_ms``; the end where there is none."""
+        ...
+
+    def committed(self, partition: int) -> Committed | None:
+        """What the group last committed for an owned partition; None where nothing. Waits for open transactions."""
+        ...
+
+    def read_state(self, partition: int) -> dict[bytes, bytes]:
+        """Newest value of each key of a partition of the state topic, everything committed before the call included."""
+        ...
+
+    def start(self, partition: int, offset: int) -> None:
+        """Deliver an owned partition from ``offset`` on."""
+        ...
+
+    def commit(self, transaction: Transaction) -> None:
+        """Make all of it visible, atomically, as the member that received the records.
+
+        Raises Rebalanced (the group moved on, or the outcome is not known: nothing of the batch may be used again;
+        the adapter has aborted and hands out the assignment anew), Fenced, or BrokerUnavailable.
+        """
+        ...
+
+    def ends(self) -> dict[int, tuple[int, int]]:
+        """``bounds`` of every partition of the readings topic, owned or not."""
+        ...
+
+    def group_offsets(self) -> dict[int, int | None]:
+        """Committed offset of every partition of the readings topic, owned or not, whoever committed it."""
+        ...
+
+    def close(self) -> None:
+        """Leave the group and let go of every connection. May be called twice."""
+        ...

@@ -1,0 +1,73 @@
+"""The manifest of a model folder: what the graph expects, where it came from and what it promises."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.frozen import Frozen
+
+MANIFEST_VERSION = 1
+
+
+class Channel(Frozen):
+    """One sensor of a stream."""
+
+    name: str = Field(min_length=1)
+    unit: str | None = None
+    min: float | None = Field(None, description="smallest normal value seen in training, engineering units")
+    max: float | None = Field(None, description="largest normal value seen in training, engineering units")
+
+
+class Batching(Frozen):
+    """How batches must be shaped so that a score does not depend on its neighbours."""
+
+    multiple: int = Field(8, ge=1, description="batches are padded to a multiple of this many windows")
+    fixed: int | None = Field(None, ge=1, description="every batch has exactly this many windows, where not null")
+
+
+class Calibration(Frozen):
+    """How raw scores became scores in thresholds. The thresholds and the tail themselves lie in streams.npz."""
+
+    method: Literal["split-conformal"] = "split-conformal"
+    rate: float = Field(gt=0, lt=1, description="promised share of normal readings that score above 1")
+    readings: int = Field(ge=0, description="scored readings of the calibration stretch")
+    threshold: float = Field(gt=0, description="raw score that counts as 1 for a stream without its own threshold")
+    floor: float = Field(gt=0, description="a lower threshold is raised to this")
+
+
+class Training(Frozen):
+    """What the model was fitted on."""
+
+    start: str
+    end: str
+    readings: int
+    streams: int
+    calibration_start: str = Field(description="readings from here on set the thresholds, not the weights")
+    data_sha256: str
+    seed: int
+
+
+class Manifest(Frozen):
+    """manifest.json."""
+
+    format_version: Literal[1] = 1
+    model: str = Field(description="architecture: pca, dense, conv …")
+    group: str = "default"
+    channels: tuple[Channel, ...] = Field(min_length=1)
+    window: int = Field(ge=1, description="readings in a window, the newest last")
+    interval_s: float = Field(gt=0, description="seconds between readings of a stream")
+    smoothing_span: float = Field(1, ge=1, description="span of the moving average of raw scores; 1 is none")
+    batching: Batching = Batching()
+    calibration: Calibration
+    training: Training
+    metrics: dict[str, float] = {}
+    parent: str | None = None
+    graph_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    made_with: dict[str, str] = {}
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names in the order of the graph's last axis."""
+        return tuple(channel.name for channel in self.channels)

@@ -1,0 +1,1 @@
+"""The trainer: fits models on normal data, exports and calibrates them."""

@@ -1,1 +1,1 @@
-"""What crosses a boundary of Residual, and nothing else: readings, alerts, dead letters, the model manifest, settings."""
+"""What crosses a boundary of Residual, and no more: readings, alerts, dead letters, the model manifest, settings."""

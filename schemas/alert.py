@@ -44,7 +44,7 @@ class AlertData(Frozen):
 
 
 class Alert(Frozen):
-    """One event of an incident. The same readings and model give the same bytes, wherever and whenever they are scored."""
+    """One event of an incident. The same readings and model give the same bytes, wherever they are scored."""
 
     specversion: str = "1.0"
     type: EventType

@@ -62,10 +62,10 @@ class Manifest(Frozen):
     batching: Batching = Batching()
     calibration: Calibration
     training: Training
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = Field(default_factory=dict)
     parent: str | None = None
     graph_sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    made_with: dict[str, str] = {}
+    made_with: dict[str, str] = Field(default_factory=dict)
 
     @property
     def channel_names(self) -> tuple[str, ...]:

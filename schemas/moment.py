@@ -27,7 +27,7 @@ def parse_time(value: str | int | float) -> int:
     (1500000000, 1500000000)
     """
     if isinstance(value, bool):
-        raise ValueError(f"not a time: {value!r}")
+        raise ValueError(f"not a time: {value!r}")  # noqa: TRY004 — callers expect one type
     if isinstance(value, str):
         ns = _parse_text(value)
     elif isinstance(value, int):

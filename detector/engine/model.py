@@ -1,0 +1,38 @@
+"""A model as the engine needs it: manifest, graph and the values of each stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class StreamValues:
+    """What a fleet's streams do not share (streams.npz).
+
+    ``names``: S streams seen in training; ``loc``, ``scale``: float32 ``[S, C]``, engineering units; ``threshold``:
+    float64 ``[S]``, the raw score that counts as 1; ``group_loc``, ``group_scale``: float32 ``[C]``, for a stream never
+    seen; ``tail_score`` ``[K]`` ascending, in thresholds, and ``tail_p`` ``[K]``: see ``calibration.tail``.
+    """
+
+    names: tuple[str, ...]
+    loc: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    threshold: NDArray[np.float64]
+    group_loc: NDArray[np.float32]
+    group_scale: NDArray[np.float32]
+    tail_score: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    tail_p: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+
+
+@dataclass(frozen=True)
+class Model:
+    """A fitted, exported and calibrated model; ``graph`` is the ONNX file's bytes."""
+
+    manifest: Manifest
+    graph: bytes
+    streams: StreamValues

@@ -1,0 +1,99 @@
+"""The scorer: windows through the exported graph, in batches that do not change what a window scores.
+
+The graph (ONNX): inputs ``x[B,W,C]`` float32 in engineering units, ``mask[B,W,C]`` bool (true where observed),
+``loc[B,C]`` and ``scale[B,C]`` float32; outputs ``score[B]``, ``error[B,C]``, ``expected[B,C]`` and ``window[B,W,C]``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from schemas.errors import ModelError
+from schemas.manifest import Batching
+
+#: Windows per call of ONNX Runtime. Large enough to hide the call's own cost, small enough to stay in the cache.
+CHUNK = 512
+
+INPUTS = ("x", "mask", "loc", "scale")
+OUTPUTS = ("score", "error", "expected")
+
+Floats = NDArray[np.float32]
+
+
+class Scorer:
+    """One ONNX Runtime session. Not for several threads at once."""
+
+    def __init__(self, graph: bytes, batching: Batching, threads: int = 1) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads  # a fixed number: the way a sum is split may change its last bit
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # warnings about the provider are ours to give
+        try:
+            self._session = ort.InferenceSession(graph, options, providers=_providers())
+        except Exception as error:  # ONNX Runtime's own exceptions share no base
+            raise ModelError(f"the model's graph cannot be loaded: {str(error).splitlines()[0]}") from error
+        missing = set(INPUTS) - {i.name for i in self._session.get_inputs()}
+        missing |= {*OUTPUTS, "window"} - {o.name for o in self._session.get_outputs()}
+        if missing:
+            raise ModelError(f"the model's graph lacks {', '.join(sorted(missing))}: fit it again")
+        self._batching = batching
+        self._chunk = batching.fixed or max(CHUNK // batching.multiple, 1) * batching.multiple
+        self._run_options = ort.RunOptions()
+        self._run_options.only_execute_path_to_fetches = True  # `window` costs nothing unless asked for
+        self.provider: str = self._session.get_providers()[0]
+
+    @property
+    def chunk(self) -> int:
+        """Windows of a full batch."""
+        return self._chunk
+
+    def score(self, x: Floats, loc: Floats, scale: Floats) -> tuple[Floats, Floats, Floats]:
+        """Score ``[N]``, error ``[N, C]`` and expected newest reading ``[N, C]`` (engineering units).
+
+        ``x`` ``[N, W, C]`` with NaN where missing, ``loc`` and ``scale`` ``[N, C]``.
+        """
+        score, error, expected = self._run(OUTPUTS, x, loc, scale)
+        return score, error, expected
+
+    def window(self, x: Floats, loc: Floats, scale: Floats) -> Floats:
+        """The expected window ``[N, W, C]`` in engineering units; arguments as for ``score``."""
+        return self._run(("window",), x, loc, scale)[0]
+
+    def _run(self, outputs: tuple[str, ...], x: Floats, loc: Floats, scale: Floats) -> list[Floats]:
+        n = len(x)
+        if n == 0:
+            channels = x.shape[2]
+            shapes = {"score": (0,), "error": (0, channels), "expected": (0, channels), "window": x.shape}
+            return [np.empty(shapes[name], np.float32) for name in outputs]
+        parts = [
+            self._call(outputs, x[at : at + self._chunk], loc[at : at + self._chunk], scale[at : at + self._chunk])
+            for at in range(0, n, self._chunk)
+        ]
+        return parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+    def _call(self, outputs: tuple[str, ...], x: Floats, loc: Floats, scale: Floats) -> list[Floats]:
+        n = len(x)
+        size = self._batching.fixed or -(-n // self._batching.multiple) * self._batching.multiple
+        if size > n:
+            x, loc, scale = (_padded(a, size) for a in (x, loc, scale))
+        feed = {"x": x, "mask": ~np.isnan(x), "loc": loc, "scale": scale}
+        results = self._session.run(outputs, feed, self._run_options)
+        return [r[:n] for r in results] if size > n else list(results)
+
+
+def _padded(rows: Floats, size: int) -> Floats:
+    """``rows`` followed by copies of the last one, ``size`` in all."""
+    padded = np.empty((size, *rows.shape[1:]), rows.dtype)
+    padded[: len(rows)] = rows
+    padded[len(rows) :] = rows[-1]
+    return padded
+
+
+def _providers() -> list[str | tuple[str, dict[str, str]]]:
+    providers: list[str | tuple[str, dict[str, str]]] = []
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        # TF32 rounds inputs to 10 bits of mantissa: scores would no longer be those that were calibrated
+        providers.append(("CUDAExecutionProvider", {"use_tf32": "0"}))
+    return [*providers, "CPUExecutionProvider"]

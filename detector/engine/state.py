@@ -1,0 +1,169 @@
+"""The state: everything the engine remembers between readings, as arrays indexed by stream, and its bytes.
+
+Sections, in memory and in bytes alike:
+
+* ``tail`` — owned by no model: the raw window, the newest time, counts. Survives a change of the model.
+* ``parts`` — readings still being put together from parts (empty: readings arrive whole).
+* ``reorder`` — readings that wait for late ones (empty: lateness is 0).
+* ``model`` — derived from the tail and the model: recent scores and flags.
+* ``incident`` — the open incident of each stream.
+
+Bytes: magic, length of a JSON header (4 bytes, little-endian), header, the arrays' bytes one after another, CRC-32 of
+everything before it (4 bytes, little-endian). The header holds the format version, the streams' names and for each
+section the arrays' names, types and shapes.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from detector.engine.assembly import NEVER
+from detector.engine.incidents import UNSCORED
+from schemas.errors import ModelError
+
+FORMAT_VERSION = 1
+MAGIC = b"RSDL"
+
+#: An array's shape per stream, type and value of a stream that has just been met.
+Layout = dict[str, dict[str, tuple[tuple[int, ...], np.dtype[Any], Any]]]
+
+
+def layout(window: int, channels: int, scores: int, flags: int) -> Layout:
+    """The arrays of each section for a window of W readings of C channels and this many recent scores and flags."""
+    f32, f64, i64, i32, u1 = (np.dtype(name) for name in ("<f4", "<f8", "<i8", "<i4", "u1"))
+    return {
+        "tail": {
+            "raw": ((window, channels), f32, np.nan),
+            "time": ((), i64, NEVER),
+            "filled": ((), i32, 0),
+            "seen": ((), i64, 0),
+        },
+        "parts": {},
+        "reorder": {},
+        "model": {
+            "scores": ((scores,), f64, np.nan),
+            "flags": ((flags,), u1, UNSCORED),
+        },
+        "incident": {
+            "opened": ((), i64, NEVER),
+            "events": ((), i32, 0),
+        },
+    }
+
+
+class State:
+    """Arrays of all streams; row ``slot`` of each belongs to one stream of one partition."""
+
+    def __init__(self, arrays: Layout) -> None:
+        self.layout = arrays
+        self._capacity = 0
+        self.size = 0
+        self.raw: NDArray[np.float32]
+        self.time: NDArray[np.int64]
+        self.filled: NDArray[np.int32]
+        self.seen: NDArray[np.int64]
+        self.scores: NDArray[np.float64]
+        self.flags: NDArray[np.uint8]
+        self.opened: NDArray[np.int64]
+        self.events: NDArray[np.int32]
+        self.grow(64)
+        self.size = 0
+
+    def grow(self, size: int) -> None:
+        """Make room for ``size`` streams, the new ones as if just met."""
+        if size > self._capacity:
+            capacity = max(size, 2 * self._capacity)
+            for name, (shape, dtype, empty) in self._fields():
+                grown = np.full((capacity, *shape), empty, dtype=dtype)
+                if self._capacity:
+                    grown[: self.size] = getattr(self, name)[: self.size]
+                setattr(self, name, grown)
+            self._capacity = capacity
+        self.size = max(size, self.size)
+
+    def clear(self) -> None:
+        """Forget every stream."""
+        for name, (_, _, empty) in self._fields():
+            getattr(self, name)[: self.size] = empty
+        self.size = 0
+
+    def dump(self, names: list[str], slots: NDArray[np.int64]) -> bytes:
+        """The state of some streams; ``names`` and ``slots`` in the same order."""
+        sections: dict[str, dict[str, Any]] = {}
+        body = []
+        for section, fields in self.layout.items():
+            sections[section] = {}
+            for name, (shape, dtype, _) in fields.items():
+                sections[section][name] = [dtype.str, list(shape)]
+                body.append(getattr(self, name)[slots].tobytes())
+        header = orjson.dumps({"version": FORMAT_VERSION, "streams": names, "sections": sections})
+        data = b"".join([MAGIC, struct.pack("<I", len(header)), header, *body])
+        return data + struct.pack("<I", zlib.crc32(data))
+
+    def load(self, saved: Saved, slots: NDArray[np.int64]) -> None:
+        """Take over what was saved for streams that have these slots now, in the order of ``saved.streams``.
+
+        Raises ModelError where a window has another shape: the state belongs to another model.
+        """
+        for section, fields in self.layout.items():
+            for name, (shape, _, empty) in fields.items():
+                found = saved.sections.get(section, {}).get(name)
+                if found is None:
+                    continue
+                if section == "model":  # histories may have another length after a change of settings
+                    found = _resized(found, shape, empty)
+                if found.shape[1:] != shape:
+                    raise ModelError(
+                        f"the saved state of {name} has shape {found.shape[1:]} per stream, the model wants {shape}: "
+                        "this consumer group ran another model; use another --group-id or the model it ran"
+                    )
+                getattr(self, name)[slots] = found
+
+    def _fields(self) -> Iterable[tuple[str, tuple[tuple[int, ...], np.dtype[Any], Any]]]:
+        for fields in self.layout.values():
+            yield from fields.items()
+
+
+def _resized(found: NDArray[Any], shape: tuple[int, ...], empty: Any) -> NDArray[Any]:
+    """The newest values of histories ``[S, old]`` as ``[S, new]``."""
+    length = shape[0]
+    kept = found[:, max(found.shape[1] - length, 0) :]
+    resized = np.full((len(found), length), empty, dtype=found.dtype)
+    resized[:, length - kept.shape[1] :] = kept
+    return resized
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A bucket's state as read back from bytes."""
+
+    streams: list[str]
+    sections: dict[str, dict[str, NDArray[Any]]]
+
+    @classmethod
+    def parse(cls, data: bytes) -> Saved:
+        """Raises ModelError where the bytes are damaged or of a version not known."""
+        if len(data) < 12 or data[:4] != MAGIC or struct.unpack("<I", data[-4:])[0] != zlib.crc32(data[:-4]):
+            raise ModelError("a checkpoint is damaged")
+        (length,) = struct.unpack("<I", data[4:8])
+        header = orjson.loads(data[8 : 8 + length])
+        if header["version"] != FORMAT_VERSION:
+            raise ModelError(f"a checkpoint has format {header['version']}, this version reads {FORMAT_VERSION}")
+        at = 8 + length
+        count = len(header["streams"])
+        sections: dict[str, dict[str, NDArray[Any]]] = {}
+        for section, fields in header["sections"].items():
+            sections[section] = {}
+            for name, (dtype, shape) in fields.items():
+                array = np.frombuffer(data, dtype, count * int(np.prod(shape, dtype=np.int64)), at)
+                sections[section][name] = array.reshape(count, *shape)
+                at += array.nbytes
+        return cls(header["streams"], sections)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from schemas.frozen import Frozen
 
@@ -17,8 +17,10 @@ class Reading(Frozen):
     out. The detector decodes this shape without building objects of it; a test holds the two together.
     """
 
-    stream: str | None = Field(None, min_length=1, max_length=1024, description="machine, camera, host …")
-    timestamp: str | float | None = Field(None, description="RFC 3339, or milliseconds since 1970")
+    model_config = ConfigDict(extra="ignore")  # what a record says besides is its sender's business
+
+    stream: str = Field("", min_length=1, max_length=1024, description="machine, camera, host …; absent: the key")
+    timestamp: str | float = Field("", description="RFC 3339, or milliseconds since 1970; absent: the record's own")
     values: dict[str, float | None] = Field(description="value by channel, in engineering units; null is missing")
 
 

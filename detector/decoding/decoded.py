@@ -1,0 +1,36 @@
+"""What a decoder returns, and what a decoder is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.adapters.port import Records
+from detector.engine.readings import Readings
+from schemas.dead_letter import DeadLetter
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The readings of some records of one partition, and the dead letters among them.
+
+    ``offsets`` int64 ``[N]``: the record that each reading came in; ``dead_letters`` in the order of their offsets;
+    ``counts``: values left out because no channel of the model has their name, as ``unknown_channel``.
+    """
+
+    readings: Readings
+    offsets: NDArray[np.int64]
+    dead_letters: list[DeadLetter]
+    counts: Counter[str]
+
+
+class Decoder(Protocol):
+    """Turns records into readings. Never raises for what is in a record: that becomes a dead letter."""
+
+    def decode(self, records: Records) -> Decoded:
+        """Readings in the order of their records, and of their elements within a record."""
+        ...

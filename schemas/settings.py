@@ -1,0 +1,133 @@
+"""Settings of the detector: flags over RESIDUAL_… variables over a TOML file over defaults.
+
+Every field is a flag of ``detector run`` and a key of ``residual.toml``; an unknown key is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from schemas.errors import SettingsError
+from schemas.moment import parse_duration, parse_time
+
+#: Seconds, written as 500ms, 60s, 5min, 1h, 14d or a bare number.
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
+
+DEFAULT_FILE = "residual.toml"
+
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+S = TypeVar("S", bound="Settings")
+
+
+class Settings(BaseSettings):
+    """The base of all settings: where they come from and in which order."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RESIDUAL_",
+        env_prefix_target="all",  # so that `from`, which is no Python name, is RESIDUAL_FROM and not FROM
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment, then the file that ``load`` names."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @classmethod
+    def load(cls: type[S], flags: Mapping[str, Any], file: str | None = None) -> S:
+        """Settings from flags, environment and file (``residual.toml`` where there is one and ``file`` is None).
+
+        Raises SettingsError, which names the setting, for an unknown key or a value that does not fit.
+        """
+        path = file or (DEFAULT_FILE if Path(DEFAULT_FILE).is_file() else None)
+        if file and not Path(file).is_file():
+            raise SettingsError(f"there is no settings file {file}: name another with --config")
+        chosen: type[S] = type(cls.__name__, (cls,), {"model_config": {**cls.model_config, "toml_file": path}})
+        try:
+            return chosen(**flags)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            where = f" (flag, RESIDUAL_{key.upper()} or {path or DEFAULT_FILE})"
+            if first["type"] == "extra_forbidden":
+                raise SettingsError(f"unknown setting {key!r}{where}: see --help for those there are") from error
+            raise SettingsError(f"setting {key!r}{where}: {_plain(first['msg'])}, not {first['input']!r}") from error
+        except ValueError as error:  # a TOML file that is none
+            raise SettingsError(f"{path} cannot be read as TOML: {error}") from error
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ").rstrip(".")
+
+
+class DetectorSettings(Settings):
+    """What ``detector run`` can be told."""
+
+    model: str = Field("model", description="model folder")
+    bootstrap_servers: str = Field("localhost:9092", description="Kafka brokers, HOST:PORT,…")
+    readings_topic: str = Field("readings", description="topic that is watched")
+    alerts_topic: str = Field("alerts", description="topic for alert events; made where missing")
+    dead_letters_topic: str = Field("dead-letters", description="topic for records that cannot be read; made likewise")
+    state_topic: str | None = Field(None, description="compacted topic for the state (residual-state-<group-id>)")
+    group_id: str = Field("residual", min_length=1, max_length=200, description="consumer group")
+    replica_id: str | None = Field(None, min_length=1, max_length=40, description="lasting name of this replica")
+    start: str = Field("earliest", alias="from", description="where nothing is committed: earliest, latest or a time")
+    stop_at_end: bool = Field(False, description="exit 0 when the group has committed all that was there at the start")
+    batch_size: int = Field(2000, ge=1, le=1_000_000, description="records of a batch, at most")
+    batch_latency: float = Field(200, ge=0, description="milliseconds that a record waits for its batch, at most")
+    http: str | None = Field(None, description="HOST:PORT for /healthz, /readyz and /metrics")
+    startup_timeout: Duration = Field(60, description="how long to try to reach the broker")
+    watchdog: Duration = Field(120, description="exit 75 when nothing moved for this long")
+    commit_interval: Duration = Field(
+        1, description="batches with nothing to publish are committed together this often"
+    )
+    checkpoint_bytes: int = Field(128_000, ge=1, description="bytes of state written per second, at most, about")
+    checkpoint_age: Duration = Field(10, description="a changed bucket of streams is saved no sooner than this")
+    max_ahead: Duration = Field(3600, description="a reading dated further past its record's timestamp is set aside")
+    incident_k: int = Field(2, ge=1, le=64, description="anomalous readings that open an incident …")
+    incident_n: int = Field(3, ge=1, le=64, description="… among this many newest ones")
+    incident_quiet: int = Field(5, ge=1, le=64, description="normal readings in a row that resolve an incident")
+    unseen_readings: int = Field(300, ge=0, description="first readings of a stream never seen that publish nothing")
+    stream_field: str = Field("stream", min_length=1, description="name of a reading's stream field")
+    timestamp_field: str = Field("timestamp", min_length=1, description="name of a reading's timestamp field")
+    values_field: str = Field("values", min_length=1, description="name of a reading's values field")
+    threads: int = Field(1, ge=1, le=256, description="threads of ONNX Runtime")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+    @field_validator("readings_topic", "alerts_topic", "dead_letters_topic", "state_topic", "group_id")
+    @classmethod
+    def _a_topic(cls, name: str | None) -> str | None:
+        if name is not None and not _TOPIC.fullmatch(name):
+            raise ValueError("only letters, digits, '.', '_' and '-', at most 249")
+        return name
+
+    @field_validator("start")
+    @classmethod
+    def _a_start(cls, start: str) -> str:
+        if start not in ("earliest", "latest"):
+            try:
+                parse_time(start)
+            except ValueError as error:
+                raise ValueError(f"earliest, latest or a time: {error}") from None
+        return start
+
+    @property
+    def state_topic_name(self) -> str:
+        """The state topic, by default named after the consumer group."""
+        return self.state_topic or f"residual-state-{self.group_id}"

@@ -1,1 +1,1 @@
-"""The detector: reads readings, scores windows of them with an exported model, publishes incidents. Never loads torch."""
+"""The detector: scores windows of readings with an exported model and publishes incidents. Never loads torch."""

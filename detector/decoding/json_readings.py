@@ -219,7 +219,7 @@ class _Batch:
             values = np.array(self._rows, dtype=np.float64).reshape(len(places), width).astype(np.float32)
         stamps = np.asarray(self.records.timestamps, dtype=np.int64)[places]
         ahead = (stamps >= 0) & (times // MILLISECOND_NS > stamps + max_ahead_ns // MILLISECOND_NS)
-        beyond = np.isinf(values).any(axis=1)
+        beyond: NDArray[np.bool_] = np.logical_or.reduce(np.isinf(values), axis=1)
         streams: Sequence[str] = self._streams
         bad = ahead | beyond
         if bad.any():

@@ -280,6 +280,12 @@ class Engine:
         counts["received"] += n
         return Scored(slots, score, p_value, alert, error, expected, published, counts)
 
+    def buckets(self, readings: Readings) -> Ints:
+        """The bucket of each reading's stream, ``[N]``."""
+        slots = self.streams.slots(readings.partition, readings.streams)
+        self.state.grow(len(self.streams))
+        return self.streams.bucket(slots)
+
     # -- state -----------------------------------------------------------------------------------------------------
 
     def clear(self) -> None:

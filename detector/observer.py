@@ -1,0 +1,35 @@
+"""What the service tells the outside about itself: nothing here; ``detector.run`` has the one with metrics."""
+
+from __future__ import annotations
+
+from detector.adapters.port import Transaction
+from detector.decoding.decoded import Decoded
+from detector.engine.engine import Engine, Scored
+
+
+class Observer:
+    """Told of everything that happens; decides nothing. Methods do nothing unless overridden."""
+
+    def beat(self) -> None:
+        """The main loop goes round."""
+
+    def ready(self, ready: bool, why: str) -> None:
+        """Whether the partitions are restored and watched."""
+
+    def assigned(self, partitions: frozenset[int]) -> None:
+        """These partitions are owned now."""
+
+    def rebalanced(self) -> None:
+        """The group moved on."""
+
+    def lost(self, what: str, records: int) -> None:
+        """Retention deleted records before they were scored (``unscored``) or while they were needed (``replay``)."""
+
+    def stage(self, name: str, seconds: float) -> None:
+        """A stage of a batch took this long."""
+
+    def batch(self, decoded: list[Decoded], scored: Scored, engine: Engine) -> None:
+        """A batch was scored."""
+
+    def committed(self, transaction: Transaction, seconds: float) -> None:
+        """A transaction is visible."""

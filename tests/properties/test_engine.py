@@ -1,0 +1,134 @@
+"""Invariants of the engine: no split into batches, no restart and no neighbour may show in what comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from oracle import OracleStream
+from tiny_model import tiny_model
+
+from detector.engine.engine import BUCKETS, Engine
+from detector.engine.incidents import Policy
+from detector.engine.readings import Readings
+
+MODEL = tiny_model()
+POLICY = Policy(k=2, n=4, quiet=3, unseen=20)
+NAMES = ("a", "b", "never-seen")
+
+
+@dataclass
+class Log:
+    """Readings in order of arrival: stream, partition, time, values."""
+
+    streams: list[str]
+    partitions: np.ndarray
+    times: np.ndarray
+    values: np.ndarray
+
+    def batches(self, start: int, stop: int) -> tuple[list[Readings], np.ndarray]:
+        """One Readings per partition, and where each of their rows stands in the log."""
+        found, places = [], []
+        for partition in (0, 1):
+            rows = start + np.flatnonzero(self.partitions[start:stop] == partition)
+            places.append(rows)
+            found.append(Readings(partition, [self.streams[r] for r in rows], self.times[rows], self.values[rows]))
+        return found, np.concatenate(places)
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> Log:
+    """Streams with gaps, duplicates, late readings, missing values and bursts of anomalies."""
+    n = draw(st.integers(1, 250))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    trouble = draw(st.sampled_from([0.0, 0.05, 0.3]))
+    streams = list(rng.choice(NAMES, n))
+    clock = dict.fromkeys(NAMES, 1000)
+    times = []
+    for name in streams:
+        step = rng.choice([0, -1, -5, 2, 3, 4, 9]) if rng.random() < trouble else 1
+        clock[name] = max(clock[name] + int(step), 0)
+        times.append(clock[name] * 10**9 + (int(rng.integers(0, 4)) * 10**8 if rng.random() < trouble else 0))
+    values = rng.normal(size=(n, 3)) * np.where(rng.random((n, 1)) < 0.2, 4, 1)
+    values[rng.random((n, 3)) < trouble] = np.nan
+    partitions = np.array([NAMES.index(name) % 2 for name in streams])
+    return Log(streams, partitions, np.array(times, dtype=np.int64), values.astype(np.float32))
+
+
+def play(log: Log, cuts: list[int], *, restart_at: set[int] = frozenset()) -> tuple[dict[str, np.ndarray], list[bytes]]:
+    """Everything that comes out, in the order of the log; alerts sorted."""
+    engine = Engine(MODEL, POLICY)
+    n = len(log.streams)
+    out: dict[str, np.ndarray] = {}
+    alerts: list[bytes] = []
+    for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
+        if start in restart_at:
+            saved = [(p, engine.dump(p, b)) for p in (0, 1) for b in range(BUCKETS)]
+            engine = Engine(MODEL, POLICY)
+            for partition, data in saved:
+                engine.load(partition, data)
+        batches, places = log.batches(start, stop)
+        scored = engine.process(batches)
+        alerts += [p.alert.to_bytes() for p in scored.published]
+        for name in ("score", "p_value", "alert", "error", "expected"):
+            column = getattr(scored, name)
+            out.setdefault(name, np.zeros((n, *column.shape[1:]), column.dtype))[places] = column
+    return out, sorted(alerts)
+
+
+def cuts_of(draw_from: list[int], n: int) -> list[int]:
+    return sorted({0, n, *(c % n for c in draw_from)})
+
+
+SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@SLOW
+@given(logs(), st.lists(st.integers(0, 10_000), max_size=80))
+def test_any_split_gives_the_same_bits(log: Log, points: list[int]) -> None:
+    n = len(log.streams)
+    whole, alerts = play(log, [0, n])
+    split, split_alerts = play(log, cuts_of(points, n))
+    for name, column in whole.items():
+        np.testing.assert_array_equal(column, split[name], err_msg=name)
+    assert alerts == split_alerts
+
+
+@SLOW
+@given(logs(), st.lists(st.integers(0, 10_000), min_size=1, max_size=20), st.data())
+def test_stop_anywhere_and_restore(log: Log, points: list[int], data: st.DataObject) -> None:
+    n = len(log.streams)
+    whole, alerts = play(log, [0, n])
+    cuts = cuts_of(points, n)
+    restarts = data.draw(st.sets(st.sampled_from(cuts)))
+    again, again_alerts = play(log, cuts, restart_at=restarts)
+    for name, column in whole.items():
+        np.testing.assert_array_equal(column, again[name], err_msg=name)
+    assert alerts == again_alerts
+
+
+@SLOW
+@given(logs())
+def test_one_reading_at_a_time_by_the_book(log: Log) -> None:
+    found, alerts = play(log, [0, len(log.streams)])
+    streams = {name: OracleStream(MODEL, POLICY, name) for name in NAMES}
+    for n, name in enumerate(log.streams):
+        score, is_open = streams[name].take(int(log.times[n]), log.values[n])
+        np.testing.assert_allclose(found["score"][n], score, rtol=1e-6)
+        assert found["alert"][n] == is_open, (n, name)
+    assert len(alerts) == sum(len(s.events) for s in streams.values())
+
+
+@SLOW
+@given(logs())
+def test_other_streams_change_nothing(log: Log) -> None:
+    whole, _ = play(log, [0, len(log.streams)])
+    rows = [n for n, name in enumerate(log.streams) if name == "a"]
+    if not rows:
+        return
+    alone = Log(["a"] * len(rows), log.partitions[rows], log.times[rows], log.values[rows])
+    found, _ = play(alone, [0, len(rows)])
+    for name, column in found.items():
+        np.testing.assert_array_equal(column, whole[name][rows], err_msg=name)

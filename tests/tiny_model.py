@@ -1,0 +1,90 @@
+"""A small real ONNX graph with the inputs and outputs of every model: half the window's mean predicts the newest row."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import onnx
+from onnx import parser
+
+from detector.engine.calibration import tail
+from detector.engine.model import Model, StreamValues
+from schemas.manifest import Batching, Calibration, Channel, Manifest, Training
+
+_GRAPH = """
+<ir_version: 10, opset_import: ["": 20]>
+tiny (float[B,{W},{C}] x, bool[B,{W},{C}] mask, float[B,{C}] loc, float[B,{C}] scale)
+  => (float[B] score, float[B,{C}] error, float[B,{C}] expected, float[B,{W},{C}] window)
+{{
+  axis = Constant<value = int64[1] {{1}}>()
+  last = Constant<value = int64[1] {{{last}}}>()
+  end = Constant<value = int64[1] {{{W}}}>()
+  half = Constant<value = float {{0.5}}>()
+  loc3 = Unsqueeze(loc, axis)
+  scale3 = Unsqueeze(scale, axis)
+  filled = Where(mask, x, loc3)
+  centred = Sub(filled, loc3)
+  z = Div(centred, scale3)
+  mean = ReduceMean<keepdims = 0>(z, axis)
+  newest3 = Slice(z, last, end, axis)
+  newest = Squeeze(newest3, axis)
+  predicted = Mul(mean, half)
+  residual = Sub(newest, predicted)
+  error = Mul(residual, residual)
+  score = ReduceMean<keepdims = 0>(error, axis)
+  scaled = Mul(predicted, scale)
+  expected = Add(scaled, loc)
+  expected3 = Unsqueeze(expected, axis)
+  nothing = Sub(filled, filled)
+  window = Add(nothing, expected3)
+}}
+"""
+
+
+def graph(window: int, channels: int) -> bytes:
+    """The ONNX file's bytes."""
+    model = parser.parse_model(_GRAPH.format(W=window, C=channels, last=window - 1))
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def tiny_model(
+    window: int = 4,
+    channels: int = 3,
+    streams: tuple[str, ...] = ("a", "b"),
+    *,
+    interval_s: float = 1.0,
+    threshold: float = 3.0,
+    span: float = 4.0,
+    batching: Batching | None = None,
+) -> Model:
+    """A model whose streams have mean 0 and standard deviation 1."""
+    onnx_bytes = graph(window, channels)
+    count = len(streams)
+    tail_score, tail_p = tail(np.random.default_rng(0).random(999))
+    epoch = "1970-01-01T00:00:00Z"
+    manifest = Manifest(
+        model="tiny",
+        channels=tuple(Channel(name=f"c{c}") for c in range(channels)),
+        window=window,
+        interval_s=interval_s,
+        smoothing_span=span,
+        batching=batching or Batching(),
+        calibration=Calibration(rate=1e-3, readings=999, threshold=threshold, floor=1e-3),
+        training=Training(
+            start=epoch, end=epoch, readings=1, streams=count, calibration_start=epoch, data_sha256="0" * 64, seed=0
+        ),
+        graph_sha256=hashlib.sha256(onnx_bytes).hexdigest(),
+    )
+    values = StreamValues(
+        names=streams,
+        loc=np.zeros((count, channels), np.float32),
+        scale=np.ones((count, channels), np.float32),
+        threshold=np.full(count, threshold),
+        group_loc=np.zeros(channels, np.float32),
+        group_scale=np.ones(channels, np.float32),
+        tail_score=tail_score,
+        tail_p=tail_p,
+    )
+    return Model(manifest, onnx_bytes, values)

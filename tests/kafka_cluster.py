@@ -39,7 +39,7 @@ def produce(bootstrap: str, topic: str, records: Sequence[tuple[int, bytes | Non
 def read_all(
     bootstrap: str, topic: str, isolation: str = "read_committed"
 ) -> list[tuple[int, bytes | None, bytes | None]]:
-    """Everything in a topic as (partition, key, value), in the order of offsets within a partition; no topic is an empty one."""
+    """Everything in a topic as (partition, key, value), by offset within a partition; a missing topic is empty."""
     consumer = KafkaConsumer(
         bootstrap_servers=bootstrap,
         group_id=None,

@@ -292,6 +292,9 @@ class Broker:
             "transaction.state.log.num.partitions": "4",
             "share.coordinator.state.topic.replication.factor": "1",
             "share.coordinator.state.topic.min.isr": "1",
+            # after a kill, the controller waits for the old session to end before it takes the new one: 9 s by default
+            "broker.session.timeout.ms": "3000",
+            "broker.heartbeat.interval.ms": "500",
             "log.cleaner.dedupe.buffer.size": "16777216",  # 128 MB by default, of 512 MB of heap
         }
 

@@ -1,0 +1,62 @@
+# Each command makes the virtual environment it needs. Variables, e.g. `make demo DEMO_ARGS=--help PYTHON=python3.12`:
+#   PYTHON      Python 3.11 or newer to make the environment with (the first fitting one of python3, python3.13 …)
+#   VENV        where the environment lies (.venv)
+#   EXTRA       cpu or gpu: the build of ONNX Runtime (gpu where an NVIDIA driver answers)
+#   DEMO_ARGS, TEST_ARGS, BENCH_ARGS, KAFKA_ARGS   handed on to the command
+# Settings of pip (an index, a proxy, a cache) are the user's own and are honoured.
+
+SHELL := /bin/sh
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+ifdef PYTHON
+PYTHONS := $(PYTHON)
+else
+PYTHONS := python3 python3.13 python3.12 python3.11
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench kafka
+
+help:  ## what there is
+	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## */\1|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(READY)  ## make the virtual environment and install everything into it
+
+demo: $(READY)  ## watch this machine: learn what is normal, provoke faults, catch them (about 4 minutes)
+	$(BIN)/python -m trainer.demo $(DEMO_ARGS)
+
+test: $(READY)  ## run the tests, fast ones first; those with Kafka need Java 17 and Maven
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+check: $(READY)  ## style, types, the direction of imports, the JSON Schema files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m schemas --check
+
+bench: $(READY)  ## measure readings per CPU-second, beside what one would do without this
+	$(BIN)/python tests/bench/run.py $(BENCH_ARGS)
+
+kafka:  ## run a local Apache Kafka at 127.0.0.1:9092 until ctrl-C (Java 17 and Maven)
+	@for p in $(PYTHONS); do "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
+		exec "$$p" deploy/kafka/broker.py $(KAFKA_ARGS); done; \
+	echo "make: no Python 3.11 or newer among: $(PYTHONS); install one, or name it with PYTHON=…" >&2; exit 2
+
+# The stamp is written last: an environment whose set-up was interrupted has none, and is made anew from nothing.
+$(READY): pyproject.toml constraints.txt
+	@set -e; python=; \
+	for p in $(PYTHONS); do \
+		if "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python="$$p"; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo "make: no Python 3.11 or newer among: $(PYTHONS); install one, or name it with PYTHON=…" >&2; exit 2; \
+	fi; \
+	extra="$(EXTRA)"; \
+	if [ -z "$$extra" ]; then if nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then extra=gpu; else extra=cpu; fi; fi; \
+	if [ "`cat $(READY) 2>/dev/null`" != "$$extra" ]; then rm -rf "$(VENV)"; "$$python" -m venv "$(VENV)"; fi; \
+	rm -f $(READY); \
+	echo "Installing into $(VENV) (trainer, dev, $$extra): some minutes the first time …"; \
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[trainer,dev,$$extra]"; \
+	echo "$$extra" > $(READY).aside; mv $(READY).aside $(READY)

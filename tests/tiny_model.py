@@ -1,4 +1,4 @@
-"""A small real ONNX graph with the inputs and outputs of every model: half the window's mean predicts the newest row."""
+"""A small real ONNX graph with the inputs and outputs of every model; half a window's mean predicts its newest row."""
 
 from __future__ import annotations
 

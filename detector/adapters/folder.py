@@ -67,7 +67,7 @@ def check_target(path: str | Path) -> None:
 def write_model(model: Model, path: str | Path, extra: Mapping[str, bytes] | None = None) -> None:
     """Write a model folder, replacing the model that is there; ``extra``: further files by name."""
     check_target(path)
-    folder = Path(path).absolute()
+    folder = Path(path).resolve()  # behind a link, the folder it means
     files = {
         GRAPH: model.graph,
         STREAMS: _pack(model.streams),

@@ -64,7 +64,7 @@ def test_missing_and_unknown_channels(record: bytes, row: list[float], unknown: 
 
 
 def test_stream_and_timestamp_from_the_record() -> None:
-    found = decode(reading(stream=..., timestamp=...), key="Ofen 7".encode(), stamp=1234)
+    found = decode(reading(stream=..., timestamp=...), key=b"Ofen 7", stamp=1234)
     assert list(found.readings.streams) == ["Ofen 7"]
     assert found.readings.times.tolist() == [1_234_000_000]
 

@@ -1,0 +1,151 @@
+"""Parquet, read a batch of rows at a time; pyarrow is loaded only where a file asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.adapters.columns import (
+    STREAM,
+    TIMESTAMP,
+    Columns,
+    bad_number,
+    bad_stream,
+    bad_time,
+    check_header,
+    is_stream,
+    time_of,
+)
+from schemas.errors import DataError, UserError
+from schemas.moment import format_time, parse_time
+
+#: Rows decoded at once.
+BATCH_ROWS = 16_384
+
+
+def read_parquet(path: str, raw: BinaryIO, channels: Sequence[str] | None) -> Columns:
+    """The rows of a Parquet file; see ``read_csv``. Places are told as ``row N``, counted from 1.
+
+    A timestamp may be of Arrow's type (without a zone: UTC), a text or a number of milliseconds; its echo is RFC 3339,
+    the text or the number. Channels are columns of numbers that are not empty all the way.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise UserError(f"{path} is Parquet, which needs pyarrow: pip install 'residual[parquet]'") from None
+    try:
+        file = pq.ParquetFile(raw)
+        names = [name.strip() for name in file.schema_arrow.names]
+        check_header(path, names, channels)
+        fields = list(file.schema_arrow)
+        rest = [i for i, name in enumerate(names) if name not in (TIMESTAMP, STREAM)]
+        if channels is None:
+            chosen = [i for i in rest if _is_number(pa, fields[i].type)]
+        else:
+            chosen = [i for i in rest if names[i] in set(channels)]
+        texts = {names[i]: f"row 1: its type is {fields[i].type}" for i in rest if i not in chosen}
+        for i in chosen:
+            if not _is_number(pa, fields[i].type):
+                raise DataError(f"{path}, column {names[i]}: its type is {fields[i].type}: make it a column of numbers")
+        # read by name: a column that is left out is never decoded
+        wanted = [i for i, name in enumerate(names) if name in (TIMESTAMP, STREAM) or i in set(chosen)]
+        batches = file.iter_batches(BATCH_ROWS, columns=[fields[i].name for i in wanted])
+        return _gather(path, pa, batches, [names[i] for i in wanted], [names[i] for i in chosen], channels, texts)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}): is it whole?") from error
+
+
+def _is_number(pa: Any, kind: Any) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def _gather(
+    path: str,
+    pa: Any,
+    batches: Any,
+    names: list[str],
+    chosen: list[str],
+    channels: Sequence[str] | None,
+    texts: dict[str, str],
+) -> Columns:
+    timestamps: list[str] = []
+    times: list[int] = []
+    streams: list[str] | None = [] if STREAM in names else None
+    blocks: list[NDArray[np.float32]] = []
+    for batch in batches:
+        row = len(times) + 1
+        columns = dict(zip(names, batch.columns, strict=True))
+        stamps, moments = _times(path, pa, columns[TIMESTAMP], row)
+        timestamps += stamps
+        times += moments
+        if streams is not None:
+            streams += _streams(path, columns[STREAM], row)
+        block = np.empty((batch.num_rows, len(chosen)), np.float32)
+        for j, name in enumerate(chosen):
+            block[:, j] = _values(path, pa, columns[name], name, row)
+        blocks.append(block)
+    if not times:
+        raise DataError(f"{path} has no rows: nothing to read")
+    values = np.concatenate(blocks)
+    found = [j for j in range(len(chosen)) if channels is not None or not np.isnan(values[:, j]).all()]
+    return Columns(
+        path=path,
+        timestamps=timestamps,
+        times=np.array(times, np.int64),
+        streams=streams,
+        channels=tuple(chosen[j] for j in found),
+        values=values[:, found],
+        texts=texts,
+    )
+
+
+def _times(path: str, pa: Any, column: Any, row: int) -> tuple[list[str], list[int]]:
+    """The text and the nanoseconds of each timestamp."""
+    if pa.types.is_timestamp(column.type):
+        per = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}[column.type.unit]
+        cells = [None if cell is None else cell * per for cell in column.cast(pa.int64()).to_pylist()]
+    elif pa.types.is_date(column.type):
+        cells = [None if cell is None else cell.isoformat() for cell in column.to_pylist()]
+    else:
+        cells = column.to_pylist()
+    stamps, moments = [], []
+    for i, cell in enumerate(cells):
+        try:
+            if pa.types.is_timestamp(column.type) and cell is not None:
+                if not 0 <= cell < 1 << 63:
+                    raise ValueError(cell)
+                stamps.append(format_time(cell))
+                moments.append(cell)
+            elif isinstance(cell, str):
+                stamps.append(cell)
+                moments.append(time_of(cell))
+            elif isinstance(cell, int | float):
+                stamps.append(str(cell))
+                moments.append(parse_time(cell))
+            else:
+                raise ValueError(cell)
+        except (ValueError, OverflowError):
+            raise bad_time(path, f"row {row + i}", str(cell)) from None
+    return stamps, moments
+
+
+def _streams(path: str, column: Any, row: int) -> list[str]:
+    cells: list[Any] = column.to_pylist()
+    for i, cell in enumerate(cells):
+        if not (isinstance(cell, str) and is_stream(cell)):
+            raise bad_stream(path, f"row {row + i}", str(cell))
+    return cells
+
+
+def _values(path: str, pa: Any, column: Any, name: str, row: int) -> NDArray[np.float32]:
+    """``[N]``; a null is missing."""
+    wide = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    with np.errstate(over="ignore"):  # what overflows is refused on the next line
+        values: NDArray[np.float32] = wide.astype(np.float32)
+    for i in np.flatnonzero(np.isinf(values))[:1]:
+        raise bad_number(path, f"row {row + i}", name, str(wide[i]))
+    return values

@@ -28,8 +28,11 @@ class Observer:
     def stage(self, name: str, seconds: float) -> None:
         """A stage of a batch took this long."""
 
-    def batch(self, decoded: list[Decoded], scored: Scored, engine: Engine) -> None:
-        """A batch was scored."""
+    def lag(self, lag: dict[int, int]) -> None:
+        """Records not yet committed, by owned partition."""
 
-    def committed(self, transaction: Transaction, seconds: float) -> None:
-        """A transaction is visible."""
+    def batch(self, records: int, decoded: list[Decoded], scored: Scored, engine: Engine) -> None:
+        """A batch of this many records was scored."""
+
+    def committed(self, transaction: Transaction, types: list[str], seconds: float) -> None:
+        """A transaction is visible; ``types``: the type of each alert in it."""

@@ -42,6 +42,9 @@ log_ = logging.getLogger(__name__)
 #: Seconds that a poll waits when nothing is due sooner; bounds how late a signal or a commit is seen.
 IDLE_POLL_S = 0.2
 
+#: Seconds between looks at how far behind the partitions are.
+LAG_S = 5.0
+
 
 @dataclass(slots=True)
 class Batch:
@@ -81,7 +84,7 @@ class Service:
         self._batch = Batch()
         self._open = Transaction()
         self._published: list[Published] = []
-        self._committed_at = self._looked_at = time.monotonic()
+        self._committed_at = self._looked_at = self._lag_at = time.monotonic()
         self._incidents: dict[int, dict[str, tuple[int, int]]] = {}
 
     def run(self) -> None:
@@ -115,6 +118,7 @@ class Service:
             self._batch = Batch()
         if self._batch.count == 0 and self._commit_is_due(idle=arrived == 0):
             self._commit()
+        self._report_lag()
         return arrived == 0 and not self._batch.count
 
     # -- 1 to 3: restore ---------------------------------------------------------------------------------------------
@@ -263,7 +267,7 @@ class Service:
             self._open.dead_letters += d.dead_letters
         self._observer.stage("decode", ready - began)
         self._observer.stage("score", done - ready)
-        self._observer.batch(decoded, scored, self._engine)
+        self._observer.batch(self._batch.count, decoded, scored, self._engine)
 
     def _note_changes(self, decoded: list[Decoded], scored: Scored, now: float) -> None:
         buckets = self._engine.streams.bucket(scored.slot)  # of all readings, in the order of `decoded`
@@ -304,8 +308,10 @@ class Service:
         for partition, committed in transaction.offsets.items():
             self._progress[partition].offset = committed.offset
         self._committed_at = time.monotonic()
-        self._observer.committed(transaction, self._committed_at - began)
         published, self._published = self._published, []
+        self._observer.committed(
+            transaction, [event.alert.type.value for event in published], self._committed_at - began
+        )
         for event in published:
             log_.info("%s", summary(event))
             if self._on_published:
@@ -327,6 +333,14 @@ class Service:
                 budget -= len(checkpoint.data)
                 saved.add(partition)
         return saved
+
+    def _report_lag(self) -> None:
+        """Every few seconds, since it asks the broker."""
+        now = time.monotonic()
+        if now - self._lag_at >= LAG_S:
+            self._lag_at = now
+            bounds = {p: self._log.bounds(p) for p in self._progress}
+            self._observer.lag({p: end - max(self._progress[p].offset, first) for p, (first, end) in bounds.items()})
 
     # -- 6: drop, end ------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,97 @@
+"""The command line of the detector. Exit codes: 0 done, 2 yours to put right, 75 try again, 1 a bug."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import logging
+import sys
+from collections.abc import Sequence
+
+from detector.flags import add_flags, given
+from schemas.errors import ResidualError
+from schemas.settings import DetectorSettings
+
+log = logging.getLogger("detector")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    namespace = _parser().parse_args(arguments)
+    try:
+        return int(namespace.command(namespace))
+    except ResidualError as error:
+        print(f"detector: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("detector: interrupted; nothing half written", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe has gone: its business
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="detector", description="Scores streams of readings with a fitted model.")
+    parser.add_argument("--version", action="version", version=f"residual {importlib.metadata.version('residual')}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser(
+        "run",
+        help="watch a Kafka topic and publish alerts",
+        description="Watches a Kafka topic and publishes alerts. Every flag is also a variable and a key of the file.",
+        epilog="Exit codes: 0 stopped or done; 2 something must be changed first; 75 start it again; 1 a bug.",
+    )
+    add_flags(run, DetectorSettings)
+    run.set_defaults(command=_run)
+    score = commands.add_parser(
+        "score",
+        help="score files offline, with the same engine and the same alerts",
+        description="Scores files exactly as `detector run` would score the same readings.",
+        epilog="DATA: PATH, or STREAM=PATH for a file without a stream column; CSV, CSV.gz or Parquet with a column "
+        "`timestamp`. Exit codes: 0 done; 2 something must be changed first; 1 a bug.",
+    )
+    score.add_argument("data", nargs="+", metavar="DATA", help="readings to score, merged by time where several")
+    score.add_argument("--out", required=True, metavar="FILE", help="scores.csv to write: one row per reading")
+    score.add_argument("--alerts", metavar="FILE", help="alerts.jsonl to write: the events, one a line")
+    score.add_argument(
+        "--history", action="append", default=[], metavar="DATA",
+        help="readings that come before: they move the state and publish nothing; may be given several times",
+    )  # fmt: skip
+    score.add_argument("--stream", default="default", metavar="NAME", help="stream of a file that names none; default")
+    score.add_argument(
+        "--partitions", type=int, default=1, metavar="N", help="place streams on N partitions as Kafka would; 1"
+    )
+    only = ("model", "incident_k", "incident_n", "incident_quiet", "unseen_readings", "threads", "log_level")
+    add_flags(score, DetectorSettings, only)
+    score.set_defaults(command=_score)
+    return parser
+
+
+def _settings(namespace: argparse.Namespace) -> DetectorSettings:
+    settings = DetectorSettings.load(given(namespace, DetectorSettings), namespace.config)
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("kafka").setLevel(logging.ERROR)  # its warnings repeat what our own errors say
+    return settings
+
+
+def _run(namespace: argparse.Namespace) -> int:
+    from detector.run import run  # here: offline scoring needs no Kafka client
+
+    run(_settings(namespace))
+    return 0
+
+
+def _score(namespace: argparse.Namespace) -> int:
+    from detector.score import score
+
+    score(
+        _settings(namespace),
+        namespace.data,
+        out=namespace.out,
+        alerts=namespace.alerts,
+        history=namespace.history,
+        default_stream=namespace.stream,
+        partitions=namespace.partitions,
+    )
+    return 0

@@ -1,0 +1,89 @@
+"""The observer of a running replica: metrics, health, the watchdog, and the HTTP server that shows them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detector.adapters.health import Health, HealthServer
+from detector.adapters.metrics import Metrics
+from detector.adapters.port import Transaction
+from detector.decoding.decoded import Decoded
+from detector.engine.engine import Engine, Scored
+from detector.observer import Observer
+from detector.watchdog import Watchdog
+
+
+class Monitor(Observer):
+    """Keeps metrics and health up to date; serves them where ``http`` (HOST:PORT) is given.
+
+    Use as a context manager. Raises SettingsError where the address is none or is taken.
+    """
+
+    def __init__(self, http: str | None, limit_s: float, watchdog: Watchdog | None = None) -> None:
+        self.metrics = Metrics()
+        self.health = Health(limit_s)
+        self._watchdog = watchdog
+        self._server = HealthServer(http, self.metrics, self.health) if http else None
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._server:
+            self._server.close()
+
+    def beat(self) -> None:
+        """See ``Observer``."""
+        self.health.beat()
+        if self._watchdog:
+            self._watchdog.beat()
+
+    def ready(self, ready: bool, why: str) -> None:
+        """See ``Observer``."""
+        self.health.ready(ready, why)
+
+    def assigned(self, partitions: frozenset[int]) -> None:
+        """See ``Observer``."""
+        self.metrics.assigned_partitions.set(len(partitions))
+        self.metrics.set_lag({})
+
+    def rebalanced(self) -> None:
+        """See ``Observer``."""
+        self.metrics.rebalances.inc()
+
+    def lost(self, what: str, records: int) -> None:
+        """See ``Observer``."""
+        self.metrics.records_lost.labels(what).inc(records)
+
+    def lag(self, lag: dict[int, int]) -> None:
+        """See ``Observer``."""
+        self.metrics.set_lag(lag)
+
+    def stage(self, name: str, seconds: float) -> None:
+        """See ``Observer``."""
+        self.metrics.stage_seconds.labels(name).observe(seconds)
+
+    def batch(self, records: int, decoded: list[Decoded], scored: Scored, engine: Engine) -> None:
+        """See ``Observer``."""
+        metrics, counts = self.metrics, scored.counts
+        metrics.records_received.inc(records)
+        metrics.readings_received.inc(counts["received"])
+        metrics.readings_scored.inc(counts["scored"])
+        for reason in ("late", "duplicate"):
+            metrics.readings_dropped.labels(reason).inc(counts[reason])
+        for kind in ("warming_up", "all_missing", "not_published", "gap_rows", "warm_ups"):
+            metrics.engine_counts.labels(kind).inc(counts[kind])
+        metrics.values_ignored.labels("unknown_channel").inc(sum(d.counts["unknown_channel"] for d in decoded))
+        metrics.batch_readings.observe(counts["received"])
+        metrics.scores.observe(scored.score[~np.isnan(scored.score)])
+        metrics.open_incidents.set(engine.open_incidents)
+        metrics.streams.set(len(engine.streams))
+
+    def committed(self, transaction: Transaction, types: list[str], seconds: float) -> None:
+        """See ``Observer``."""
+        self.metrics.committed()
+        self.metrics.stage_seconds.labels("commit").observe(seconds)
+        for letter in transaction.dead_letters:
+            self.metrics.dead_letters.labels(letter.reason.value).inc()
+        for kind in types:
+            self.metrics.alert_events.labels(kind.rpartition(".")[2]).inc()

@@ -1,0 +1,89 @@
+"""``detector run``: one replica over Kafka, from its settings to its exit."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from detector.adapters.folder import read_model
+from detector.adapters.kafka import KafkaLog
+from detector.adapters.port import Log
+from detector.decoding.json_readings import JsonDecoder
+from detector.engine.engine import Engine
+from detector.engine.incidents import Policy
+from detector.monitor import Monitor
+from detector.service import Service
+from detector.watchdog import Watchdog
+from schemas.reading import FieldNames
+from schemas.settings import DetectorSettings
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: DetectorSettings) -> None:
+    """Watch until SIGTERM, ctrl-C or, with ``stop_at_end``, the end. Raises the errors of ``schemas.errors``."""
+    engine = build_engine(settings)
+    limit_s = max(settings.watchdog, settings.startup_timeout + 30)  # connecting has its own, shorter time-out
+    with (
+        stopping() as stop,
+        Watchdog(limit_s) as watchdog,
+        Monitor(settings.http, limit_s, watchdog) as monitor,
+    ):
+        kafka = _connect(settings)
+        log.info("watching %s with %s", settings.readings_topic, settings.model)
+        serve(settings, kafka, engine, monitor, stop)
+
+
+def build_engine(settings: DetectorSettings) -> Engine:
+    """The engine of a model folder under these settings."""
+    return Engine(read_model(settings.model), policy(settings), settings.threads)
+
+
+def policy(settings: DetectorSettings) -> Policy:
+    """When incidents open and resolve."""
+    return Policy(
+        k=settings.incident_k, n=settings.incident_n, quiet=settings.incident_quiet, unseen=settings.unseen_readings
+    )
+
+
+def serve(settings: DetectorSettings, source: Log, engine: Engine, monitor: Monitor, stop: threading.Event) -> None:
+    """Run the service over a log that is already open."""
+    fields = FieldNames(stream=settings.stream_field, timestamp=settings.timestamp_field, values=settings.values_field)
+    names = engine.model.manifest.channel_names
+    decoder = JsonDecoder(names, settings.readings_topic, fields, settings.max_ahead)
+    Service(source, engine, decoder, settings, monitor, stop).run()
+
+
+def _connect(settings: DetectorSettings) -> KafkaLog:
+    return KafkaLog(
+        bootstrap_servers=settings.bootstrap_servers,
+        readings_topic=settings.readings_topic,
+        alerts_topic=settings.alerts_topic,
+        dead_letters_topic=settings.dead_letters_topic,
+        state_topic=settings.state_topic_name,
+        group_id=settings.group_id,
+        replica_id=settings.replica_id,
+        startup_timeout_s=settings.startup_timeout,
+    )
+
+
+@contextmanager
+def stopping() -> Iterator[threading.Event]:
+    """An event that SIGTERM or ctrl-C sets; a second one ends the process the hard way."""
+    stop = threading.Event()
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        log.info("%s: finishing the batch", signal.Signals(number).name)
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -99,7 +99,8 @@ class _Parser:
         self._stream = names.index(STREAM) if STREAM in names else None
         rest = [i for i, name in enumerate(names) if name not in (TIMESTAMP, STREAM)]
         #: Columns known to be channels, and those of which no cell has been seen yet.
-        self._numbers: list[int] = [] if channels is None else [i for i in rest if names[i] in set(channels)]
+        wanted = frozenset(channels or ())
+        self._numbers: list[int] = [i for i in rest if names[i] in wanted]
         self._open: list[int] = rest if channels is None else []
         self._texts: dict[str, str] = {}
         self._timestamps: list[str] = []

@@ -134,9 +134,9 @@ def _decode(path: str, raw: BinaryIO, start: bytes, channels: Sequence[str] | No
 
         return read_parquet(path, raw, channels)
     if start[:2] == b"\x1f\x8b" or (name.endswith(".gz") and start):
-        with gzip.GzipFile(fileobj=raw) as unpacked:
-            return read_csv(path, as_text(cast(BinaryIO, unpacked)), channels)
-    return read_csv(path, as_text(raw), channels)
+        raw = cast(BinaryIO, gzip.GzipFile(fileobj=raw))
+    with as_text(raw) as text:
+        return read_csv(path, text, channels)
 
 
 def _union(files: Sequence[Columns]) -> tuple[str, ...]:

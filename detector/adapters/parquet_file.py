@@ -46,13 +46,14 @@ def read_parquet(path: str, raw: BinaryIO, channels: Sequence[str] | None) -> Co
         if channels is None:
             chosen = [i for i in rest if _is_number(pa, fields[i].type)]
         else:
-            chosen = [i for i in rest if names[i] in set(channels)]
+            asked = frozenset(channels)
+            chosen = [i for i in rest if names[i] in asked]
         texts = {names[i]: f"row 1: its type is {fields[i].type}" for i in rest if i not in chosen}
         for i in chosen:
             if not _is_number(pa, fields[i].type):
                 raise DataError(f"{path}, column {names[i]}: its type is {fields[i].type}: make it a column of numbers")
         # read by name: a column that is left out is never decoded
-        wanted = [i for i, name in enumerate(names) if name in (TIMESTAMP, STREAM) or i in set(chosen)]
+        wanted = [names.index(name) for name in (TIMESTAMP, STREAM) if name in names] + chosen
         batches = file.iter_batches(BATCH_ROWS, columns=[fields[i].name for i in wanted])
         return _gather(path, pa, batches, [names[i] for i in wanted], [names[i] for i in chosen], channels, texts)
     except (pa.ArrowException, OSError) as error:

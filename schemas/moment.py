@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 from datetime import UTC, datetime
 
@@ -12,16 +14,16 @@ SECOND_NS = 1_000_000_000
 MILLISECOND_NS = 1_000_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FRACTION = re.compile(r"[.,](\d+)")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d|w)")
+_FRACTION = re.compile(r"[^+-]*?\d[.,](\d{7,})", re.ASCII)  # of more than microseconds, and not the offset's
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d|w)", re.ASCII)
 _UNIT_SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
 def parse_time(value: str | int | float) -> int:
     """Nanoseconds since 1970 of an RFC 3339 / ISO 8601 text (without a zone: UTC) or of a number of milliseconds.
 
-    Digits beyond the ninth of a fraction are cut off. Raises ValueError where the text is no time or lies outside
-    1970–2262 (the range of 64-bit nanoseconds).
+    Digits beyond the ninth of a fraction are cut off; 1500.0 is the same moment as 1500. Raises ValueError where the
+    text is no time or lies outside 1970–2262 (the range of 64-bit nanoseconds).
 
     >>> parse_time("1970-01-01T00:00:01.5Z"), parse_time(1500)
     (1500000000, 1500000000)
@@ -34,7 +36,8 @@ def parse_time(value: str | int | float) -> int:
         ns = value * MILLISECOND_NS
     else:
         try:
-            ns = round(value * MILLISECOND_NS)
+            whole = math.floor(value)
+            ns = whole * MILLISECOND_NS + round((value - whole) * MILLISECOND_NS)  # the product would round to 256 ns
         except (OverflowError, ValueError):  # infinity, nan
             raise ValueError(f"not a time: {value!r}") from None
     if not EARLIEST_NS <= ns <= LATEST_NS:
@@ -45,16 +48,15 @@ def parse_time(value: str | int | float) -> int:
 def _parse_text(text: str) -> int:
     if len(text) < 10 or len(text) > 64:
         raise ValueError(f"not a time: {text[:64]!r}")
-    moment = datetime.fromisoformat(text)  # cuts the fraction to microseconds
+    moment = datetime.fromisoformat(f"{text[:-1]}Z" if text[-1] == "z" else text)  # cuts the fraction to microseconds
+    offset = moment.utcoffset()
+    if offset is not None and offset.microseconds:
+        raise ValueError(f"not a time: {text!r}")
     since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
     seconds = since.days * 86400 + since.seconds
-    fraction = 0
-    if since.microseconds:
-        fraction = since.microseconds * 1000
-    if len(text) > 26:  # room for more than microseconds
-        found = _FRACTION.search(text)
-        if found and len(found[1]) > 6:
-            fraction = int(found[1][:9].ljust(9, "0"))
+    fraction = since.microseconds * 1000
+    if len(text) > 22 and (found := _FRACTION.match(text, 11)):  # 20240101T000000.1234567 has 23
+        fraction = int(found[1][:9].ljust(9, "0"))
     return seconds * SECOND_NS + fraction
 
 
@@ -74,13 +76,12 @@ def parse_duration(text: str | int | float) -> float:
 
     Raises ValueError where it is none of these.
     """
-    if isinstance(text, int | float):
-        return float(text)
-    text = text.strip().lower()
-    found = _DURATION.fullmatch(text)
-    if found:
-        return float(found[1]) * _UNIT_SECONDS[found[2]]
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"not a duration: {text!r} (write 500ms, 60s, 5min, 1h or 14d)") from None
+    seconds = math.nan
+    if isinstance(text, str) and (found := _DURATION.fullmatch(text.strip().lower())):
+        seconds = float(found[1]) * _UNIT_SECONDS[found[2]]
+    elif isinstance(text, str | int | float) and not isinstance(text, bool):
+        with contextlib.suppress(ValueError, OverflowError):
+            seconds = float(text)
+    if not math.isfinite(seconds):
+        raise ValueError(f"not a duration: {text!r} (write 500ms, 60s, 5min, 1h or 14d)")
+    return seconds

@@ -95,3 +95,7 @@ def _score(namespace: argparse.Namespace) -> int:
         partitions=namespace.partitions,
     )
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from detector.adapters.folder import read_model
 from detector.adapters.kafka import KafkaLog
 from detector.adapters.port import Log
 from detector.decoding.json_readings import JsonDecoder
 from detector.engine.engine import Engine
-from detector.engine.incidents import Policy
+from detector.loading import load_engine
 from detector.monitor import Monitor
 from detector.service import Service
 from detector.watchdog import Watchdog
@@ -26,7 +25,7 @@ log = logging.getLogger(__name__)
 
 def run(settings: DetectorSettings) -> None:
     """Watch until SIGTERM, ctrl-C or, with ``stop_at_end``, the end. Raises the errors of ``schemas.errors``."""
-    engine = build_engine(settings)
+    engine = load_engine(settings)
     limit_s = max(settings.watchdog, settings.startup_timeout + 30)  # connecting has its own, shorter time-out
     with (
         stopping() as stop,
@@ -36,18 +35,6 @@ def run(settings: DetectorSettings) -> None:
         kafka = _connect(settings)
         log.info("watching %s with %s", settings.readings_topic, settings.model)
         serve(settings, kafka, engine, monitor, stop)
-
-
-def build_engine(settings: DetectorSettings) -> Engine:
-    """The engine of a model folder under these settings."""
-    return Engine(read_model(settings.model), policy(settings), settings.threads)
-
-
-def policy(settings: DetectorSettings) -> Policy:
-    """When incidents open and resolve."""
-    return Policy(
-        k=settings.incident_k, n=settings.incident_n, quiet=settings.incident_quiet, unseen=settings.unseen_readings
-    )
 
 
 def serve(settings: DetectorSettings, source: Log, engine: Engine, monitor: Monitor, stop: threading.Event) -> None:

@@ -55,7 +55,12 @@ $(READY): pyproject.toml constraints.txt
 	fi; \
 	extra="$(EXTRA)"; \
 	if [ -z "$$extra" ]; then if nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then extra=gpu; else extra=cpu; fi; fi; \
-	if [ "`cat $(READY) 2>/dev/null`" != "$$extra" ]; then rm -rf "$(VENV)"; "$$python" -m venv "$(VENV)"; fi; \
+	if [ "`cat $(READY) 2>/dev/null`" != "$$extra" ]; then \
+		if [ -n "`ls -A "$(VENV)" 2>/dev/null`" ] && [ ! -e "$(VENV)/pyvenv.cfg" ]; then \
+			echo "make: $(VENV) is no virtual environment: empty it, or name another folder with VENV=…" >&2; exit 2; \
+		fi; \
+		rm -rf "$(VENV)"; "$$python" -m venv "$(VENV)"; \
+	fi; \
 	rm -f $(READY); \
 	echo "Installing into $(VENV) (trainer, dev, $$extra): some minutes the first time …"; \
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[trainer,dev,$$extra]"; \

@@ -12,6 +12,8 @@ from detector.engine.calibration import tail
 from detector.engine.model import Model, StreamValues
 from schemas.manifest import Batching, Calibration, Channel, Manifest, Training
 
+# The mean over channels is a matrix product: along the last axis ReduceMean sums in an order that depends on where a row
+# happens to lie in memory, so that a score's last bit would depend on its place in the batch.
 _GRAPH = """
 <ir_version: 10, opset_import: ["": 20]>
 tiny (float[B,{W},{C}] x, bool[B,{W},{C}] mask, float[B,{C}] loc, float[B,{C}] scale)
@@ -32,7 +34,9 @@ tiny (float[B,{W},{C}] x, bool[B,{W},{C}] mask, float[B,{C}] loc, float[B,{C}] s
   predicted = Mul(mean, half)
   residual = Sub(newest, predicted)
   error = Mul(residual, residual)
-  score = ReduceMean<keepdims = 0>(error, axis)
+  ones = Constant<value = float[{C},1] {{{weights}}}>()
+  summed = MatMul(error, ones)
+  score = Squeeze(summed, axis)
   scaled = Mul(predicted, scale)
   expected = Add(scaled, loc)
   expected3 = Unsqueeze(expected, axis)
@@ -44,7 +48,9 @@ tiny (float[B,{W},{C}] x, bool[B,{W},{C}] mask, float[B,{C}] loc, float[B,{C}] s
 
 def graph(window: int, channels: int) -> bytes:
     """The ONNX file's bytes."""
-    model = parser.parse_model(_GRAPH.format(W=window, C=channels, last=window - 1))
+    model = parser.parse_model(
+        _GRAPH.format(W=window, C=channels, last=window - 1, weights=", ".join([str(1 / channels)] * channels))
+    )
     onnx.checker.check_model(model)
     return model.SerializeToString()
 

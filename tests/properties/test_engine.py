@@ -14,7 +14,7 @@ from detector.engine.engine import BUCKETS, Engine
 from detector.engine.incidents import Policy
 from detector.engine.readings import Readings
 
-MODEL = tiny_model()
+MODEL = tiny_model(channels=5)
 POLICY = Policy(k=2, n=4, quiet=3, unseen=20)
 NAMES = ("a", "b", "never-seen")
 
@@ -51,8 +51,8 @@ def logs(draw: st.DrawFn) -> Log:
         step = rng.choice([0, -1, -5, 2, 3, 4, 9]) if rng.random() < trouble else 1
         clock[name] = max(clock[name] + int(step), 0)
         times.append(clock[name] * 10**9 + (int(rng.integers(0, 4)) * 10**8 if rng.random() < trouble else 0))
-    values = rng.normal(size=(n, 3)) * np.where(rng.random((n, 1)) < 0.2, 4, 1)
-    values[rng.random((n, 3)) < trouble] = np.nan
+    values = rng.normal(size=(n, 5)) * np.where(rng.random((n, 1)) < 0.2, 4, 1)
+    values[rng.random((n, 5)) < trouble] = np.nan
     partitions = np.array([NAMES.index(name) % 2 for name in streams])
     return Log(streams, partitions, np.array(times, dtype=np.int64), values.astype(np.float32))
 

@@ -71,7 +71,7 @@ def _settings(namespace: argparse.Namespace) -> DetectorSettings:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    logging.getLogger("kafka").setLevel(logging.ERROR)  # its warnings repeat what our own errors say
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it retries is no news; what it raises we say ourselves
     return settings
 
 

@@ -64,7 +64,7 @@ class Table:
         rows = np.arange(start, min(stop, len(self)), dtype=np.int64)
         if partitions == 1:
             return [(0, rows)]
-        from detector.adapters.partitioner import partition_of
+        from detector.adapters.partitioner import partition_of  # here: it loads the Kafka client
 
         streams = self.streams[start:stop]
         place = {stream: partition_of(stream.encode(), partitions) for stream in set(streams)}

@@ -86,7 +86,6 @@ class KafkaLog:
             "bootstrap_servers": bootstrap_servers.split(","),
             "reconnect_backoff_max_ms": RECONNECT_BACKOFF_MAX_MS,
             "retry_backoff_ms": RETRY_BACKOFF_MS,
-            "metrics_enabled": False,
             **(client or {}),
         }
         self._open_transaction_s = OPEN_TRANSACTION_S + transaction_timeout_s
@@ -100,6 +99,7 @@ class KafkaLog:
             **self._client,
             "transactional_id": f"{group_id}-{replica_id or uuid.uuid4()}",
             "transaction_timeout_ms": int(transaction_timeout_s * 1000),
+            "metrics_enabled": False,
             "acks": "all",
             "compression_type": "lz4",
             "linger_ms": 5,
@@ -137,6 +137,7 @@ class KafkaLog:
         return KafkaConsumer(
             **self._client,
             **config,
+            metrics_enabled=False,
             bootstrap_timeout_ms=bootstrap_timeout_ms,
             allow_auto_create_topics=False,
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,

@@ -43,10 +43,10 @@ def ensure_topics(
 
 def unreachable(error: BaseException, client: dict[str, Any], timeout_s: float) -> ResidualError:
     """What a start that got no answer says."""
-    translated = translate(error, f"connecting to {client['bootstrap_servers']}")
-    if isinstance(translated, BrokerUnavailable) or translated.exit_code == 1:
+    translated = translate(error, f"connecting to {','.join(client['bootstrap_servers'])}")
+    if isinstance(translated, BrokerUnavailable):
         return BrokerUnavailable(
-            f"no broker answered at {client['bootstrap_servers']} within {timeout_s:g} s: "
+            f"no broker answered at {','.join(client['bootstrap_servers'])} within {timeout_s:g} s: "
             "check --bootstrap-servers, or start the broker"
         )
     return translated

@@ -1,0 +1,165 @@
+"""The connections to Kafka that one member needs, and how each is set up.
+
+* admin     looks for topics, makes them, and asks for offsets that no group membership is needed for
+* consumer  the member of the group: reads the readings
+* reader    reads the state topic; belongs to no group
+* producer  writes everything that leaves, in transactions
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka import errors as vendor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+
+from detector.adapters.kafka_errors import VENDOR, translate
+from detector.adapters.kafka_topics import MAX_MESSAGE_BYTES
+from schemas.errors import BrokerUnavailable, SettingsError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# The oldest broker that refuses offsets of a stale generation inside a transaction (KIP-447) and waits with the answer
+# for transactions that are still open (KIP-447, require_stable).
+OLDEST_BROKER = (2, 5)
+
+# Milliseconds between a producer's retries. The coordinator still finishes the last transaction when the next begins,
+# and the client waits a whole back-off then: with the default of 100 the slowest commits took 220 ms, with 5 20 to 40.
+PRODUCER_BACKOFF_MS = 5
+
+# Milliseconds between attempts to reach a broker, at most: with the default of 30 s one that is back goes unnoticed.
+RECONNECT_BACKOFF_MAX_MS = 1000
+
+# Milliseconds that a request may take. The client's default for consumers is 305 s, and a connection that died without
+# a word would hold a fetch that long. Joining a group has its own time-out, from max_poll_interval.
+REQUEST_TIMEOUT_MS = 30_000
+
+# Milliseconds after which a send that nobody acknowledged counts as failed: waiting longer than a request makes no
+# sense, since the coordinator ends the transaction meanwhile (transaction_timeout).
+DELIVERY_TIMEOUT_MS = 35_000
+
+# Milliseconds that a broker holds a fetch while there is nothing new. After a seek the old fetch has to come back
+# first, so this bounds how soon a restored partition flows; the default is 500.
+FETCH_WAIT_MS = 100
+
+# Bytes of a fetch per partition: thousands of readings, so that a backlog is read at full speed (default 1 MiB).
+PARTITION_FETCH_BYTES = 4 * 1024 * 1024
+
+# Bytes of a produce batch, before compression: far under the broker's limit for a batch (1 MiB by default).
+BATCH_BYTES = 256 * 1024
+
+
+class Clients:
+    """Makes clients of one cluster. ``security``: settings of kafka-python that every connection needs (TLS, SASL)."""
+
+    def __init__(self, bootstrap_servers: str, client_id: str, security: Mapping[str, Any] | None = None) -> None:
+        self.servers = bootstrap_servers
+        self._common: dict[str, Any] = {
+            "bootstrap_servers": [server.strip() for server in bootstrap_servers.split(",") if server.strip()],
+            "client_id": client_id,
+            "reconnect_backoff_max_ms": RECONNECT_BACKOFF_MAX_MS,
+            "request_timeout_ms": REQUEST_TIMEOUT_MS,
+            **(security or {}),
+        }
+
+    def admin(self, deadline: float) -> KafkaAdminClient:
+        """An admin client; raises BrokerUnavailable where no broker answers before ``deadline`` (monotonic)."""
+        admin = self._open(KafkaAdminClient, deadline)
+        version = admin._manager.broker_version
+        if version < OLDEST_BROKER:
+            admin.close()
+            raise SettingsError(f"{self.servers} runs Kafka {'.'.join(map(str, version))}: 2.5 or newer is needed")
+        return admin
+
+    def consumer(self, deadline: float, **config: Any) -> KafkaConsumer:
+        """A consumer that sees what is committed and nothing else, and leaves offsets alone."""
+        return self._open(
+            KafkaConsumer,
+            deadline,
+            isolation_level="read_committed",  # only then does the client also ask for stable offsets (require_stable)
+            enable_auto_commit=False,
+            auto_offset_reset="none",  # where to start, and what to do when records are gone, is the service's decision
+            allow_auto_create_topics=False,
+            partition_assignment_strategy=[RangePartitionAssignor],
+            max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            check_crcs=True,
+            metrics_enabled=False,  # they cost per record, and nobody reads them
+            **config,
+        )
+
+    def producer(self, deadline: float, transactional_id: str, transaction_timeout_ms: int) -> KafkaProducer:
+        """A producer that has fenced off every earlier one with this id, and ended the transaction it left open."""
+        producer = self._open(
+            KafkaProducer,
+            deadline,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=transaction_timeout_ms,
+            enable_idempotence=True,
+            acks="all",
+            compression_type="lz4",
+            batch_size=BATCH_BYTES,
+            max_request_size=MAX_MESSAGE_BYTES + 64 * 1024,  # a batch of one record of the largest size
+            max_block_ms=max(int(1000 * (deadline - time.monotonic())), 1000),
+            retry_backoff_ms=PRODUCER_BACKOFF_MS,
+            delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+        )
+        try:
+            producer.init_transactions()
+        except VENDOR:
+            discard(producer)
+            raise
+        return producer
+
+    def _open(self, client: Callable[..., T], deadline: float, **config: Any) -> T:
+        left_s = max(deadline - time.monotonic(), 1.0)
+        try:
+            return client(**self._common, **config, bootstrap_timeout_ms=int(left_s * 1000))
+        except (vendor.KafkaTimeoutError, vendor.KafkaConnectionError) as error:
+            raise BrokerUnavailable(
+                f"no Kafka broker answered at {self.servers} within {left_s:.0f} s: "
+                "check --bootstrap-servers and whether the broker runs"
+            ) from error
+        except VENDOR as error:
+            raise translate(error, f"connecting to {self.servers}") from error
+        except (ValueError, TypeError, AssertionError) as error:  # what the client says of settings it cannot use
+            raise SettingsError(f"connecting to {self.servers}: {error}") from error
+
+
+def discard(producer: KafkaProducer) -> None:
+    """Let go of a producer at once, whatever it is doing; what it left open is ended by the next with its id."""
+    try:
+        producer.close(timeout=0)
+    except Exception as error:  # noqa: BLE001 — it waits for what it could not send, and says so; the end is the same
+        log.debug("closing a producer: %s", error)
+        producer._sender.initiate_close()
+        producer._sender.force_close()
+        producer._closed = True
+
+
+def patiently(call: Callable[[], T], where: str, patience_s: float, renew: Callable[[], None] | None = None) -> T:
+    """The answer to a question, asked again while the brokers say "not now". Raises our own errors.
+
+    ``renew`` is called before each new attempt.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return call()
+        except vendor.KafkaError as error:
+            if not error.retriable or time.monotonic() > deadline:
+                raise translate(error, where) from error
+            log.debug("%s: %s", where, error)
+            time.sleep(0.1)
+            if renew is not None:
+                renew()
+        except VENDOR as error:
+            raise translate(error, where) from error

@@ -65,14 +65,15 @@ def series_of(folder: Path) -> list[Series]:
     return found
 
 
-def run_model(series: Series, model: str, seed: int, folder: Path) -> Result:
-    """Fit and score by the commands a user would type."""
+def run_model(series: Series, model: str | None, seed: int, folder: Path) -> Result:
+    """Fit and score by the commands a user would type; ``model`` None: the one that they take by themselves."""
     from trainer.cli import main as trainer
 
     out, scores = folder / "model", folder / "scores.csv"
     source = f"{series.name}={series.train}"
     began = time.perf_counter()
-    _done(trainer(["fit", source, "--out", str(out), "--model", model, "--seed", str(seed)]))
+    chosen = ["--model", model] if model else []
+    _done(trainer(["fit", source, "--out", str(out), "--seed", str(seed), *chosen]))
     fit_s = time.perf_counter() - began
     test = f"{series.name}={series.test}"
     _done(detector(["score", "--model", str(out), test, "--history", source, "--out", str(scores)]))

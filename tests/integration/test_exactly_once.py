@@ -1,0 +1,92 @@
+"""Over a real Kafka the detector publishes exactly what offline scoring says, whatever befalls it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from kafka_cluster import read_all, unique
+from servers import READINGS, Detector, records, sources, topic_of, wait_for_offset, write_server_model
+
+from detector.cli import main
+
+pytestmark = pytest.mark.kafka
+
+
+@dataclass(frozen=True)
+class Ground:
+    bootstrap: str
+    topic: str
+    model: Path
+    alerts: list[bytes]
+
+
+@pytest.fixture(scope="module")
+def ground(broker, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Ground:
+    """The readings on a topic, and the alerts that offline scoring gives."""
+    folder = tmp_path_factory.mktemp("ground")
+    model = write_server_model(shared_data, folder / "model")
+    arguments = ["--out", str(folder / "scores.csv"), "--alerts", str(folder / "alerts.jsonl")]
+    assert main(["score", "--model", str(model), *sources(shared_data), *arguments]) == 0
+    alerts = sorted((folder / "alerts.jsonl").read_bytes().splitlines())
+    assert len(alerts) > 100
+    topic = topic_of(broker.bootstrap, unique("readings"), records(shared_data))
+    return Ground(broker.bootstrap, topic, model, alerts)
+
+
+def published(ground: Ground, group: str) -> list[bytes]:
+    return sorted(value for _, _, value in read_all(ground.bootstrap, f"{group}-alerts"))
+
+
+@pytest.mark.parametrize("size", [1, 7, 500, 10_000])
+def test_whatever_the_batch_size(ground: Ground, tmp_path: Path, size: int) -> None:
+    group = unique("size")
+    detector = Detector(
+        ground.bootstrap,
+        ground.topic,
+        ground.model,
+        group,
+        tmp_path / "log",
+        "--batch-size",
+        str(size),
+        "--stop-at-end",
+    )
+    assert detector.wait() == 0, (tmp_path / "log").read_text()
+    assert published(ground, group) == ground.alerts
+
+
+def test_killed_in_the_middle(ground: Ground, tmp_path: Path) -> None:
+    group = unique("killed")
+    for part in (0.2, 0.5):
+        victim = Detector(ground.bootstrap, ground.topic, ground.model, group, tmp_path / "log", "--batch-size", "20")
+        reached = wait_for_offset(ground.bootstrap, ground.topic, group, int(part * READINGS))
+        victim.kill()
+        assert reached < READINGS
+    heir = Detector(ground.bootstrap, ground.topic, ground.model, group, tmp_path / "log", "--stop-at-end")
+    assert heir.wait() == 0, (tmp_path / "log").read_text()
+    assert published(ground, group) == ground.alerts
+
+
+def test_one_of_two_replicas_killed(ground: Ground, tmp_path: Path) -> None:
+    group = unique("two")
+    flags = ("--batch-size", "10")
+    first = Detector(ground.bootstrap, ground.topic, ground.model, group, tmp_path / "1", *flags, "--stop-at-end")
+    wait_for_offset(ground.bootstrap, ground.topic, group, 1000)
+    second = Detector(ground.bootstrap, ground.topic, ground.model, group, tmp_path / "2", *flags)
+    reached = wait_for_offset(ground.bootstrap, ground.topic, group, READINGS // 2)
+    second.kill()
+    assert reached < READINGS
+    assert first.wait() == 0, (tmp_path / "1").read_text()
+    assert published(ground, group) == ground.alerts
+
+
+def test_sigterm_finishes_the_batch_and_the_next_run_goes_on(ground: Ground, tmp_path: Path) -> None:
+    group = unique("term")
+    first = Detector(ground.bootstrap, ground.topic, ground.model, group, tmp_path / "log", "--batch-size", "20")
+    wait_for_offset(ground.bootstrap, ground.topic, group, READINGS // 4)
+    first.terminate()
+    assert first.wait(20) == 0, (tmp_path / "log").read_text()
+    second = Detector(ground.bootstrap, ground.topic, ground.model, group, tmp_path / "log", "--stop-at-end")
+    assert second.wait() == 0, (tmp_path / "log").read_text()
+    assert published(ground, group) == ground.alerts

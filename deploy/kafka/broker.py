@@ -325,8 +325,8 @@ class Broker:
         self._tell_caretaker("")
 
     def _tell_caretaker(self, line: str) -> None:
-        self._stdin().write(f"{line}\n".encode())
-        self._stdin().flush()
+        with contextlib.suppress(BrokenPipeError):  # somebody ended it: then what it would do is left to close
+            os.write(self._stdin().fileno(), f"{line}\n".encode())
 
     def _stdin(self) -> IO[bytes]:
         assert self._caretaker is not None

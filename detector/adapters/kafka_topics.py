@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from kafka import KafkaAdminClient
 from kafka import errors as vendor
 
-from detector.adapters.kafka_errors import VENDOR, translate
-from schemas.errors import BrokerUnavailable, ResidualError, TopicError
+from detector.adapters.kafka_errors import translate
+from schemas.errors import AccessError, BrokerUnavailable, TopicError
 
 log = logging.getLogger(__name__)
 
@@ -20,84 +23,84 @@ MAX_MESSAGE_BYTES = 2_097_152
 STATE_SEGMENT_BYTES = 1_048_576
 
 
-def ensure_topics(
-    client: dict[str, Any], readings: str, alerts: str, dead_letters: str, state: str, timeout_s: float
-) -> int:
-    """The number of partitions of the readings topic, once every topic is there.
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The names of the four topics of a detector."""
+
+    readings: str
+    alerts: str
+    dead_letters: str
+    state: str
+
+
+def ensure_topics(admin: KafkaAdminClient, topics: Topics, deadline: float) -> dict[str, int]:
+    """The number of partitions of each topic by name, once all are there; ``deadline`` in ``time.monotonic`` seconds.
 
     Raises TopicError where the readings topic is missing or the state topic has another number of partitions,
-    BrokerUnavailable where nobody answers for ``timeout_s``, AccessError where the broker refuses.
+    AccessError where the broker refuses, BrokerUnavailable where new topics get no leader in time.
     """
-    timeout_ms = int(timeout_s * 1000)
-    try:
-        admin = KafkaAdminClient(**client, bootstrap_timeout_ms=timeout_ms)
-    except VENDOR as error:
-        raise unreachable(error, client, timeout_s) from error
-    try:
-        return _ensure(admin, readings, alerts, dead_letters, state)
-    except VENDOR as error:
-        raise translate(error, "looking for the topics") from error
-    finally:
-        admin.close()
-
-
-def unreachable(error: BaseException, client: dict[str, Any], timeout_s: float) -> ResidualError:
-    """What a start that got no answer says."""
-    translated = translate(error, f"connecting to {','.join(client['bootstrap_servers'])}")
-    if isinstance(translated, BrokerUnavailable):
-        return BrokerUnavailable(
-            f"no broker answered at {','.join(client['bootstrap_servers'])} within {timeout_s:g} s: "
-            "check --bootstrap-servers, or start the broker"
+    found = partition_counts(admin, topics)
+    if topics.readings not in found:
+        raise TopicError(
+            f"there is no topic {topics.readings}: name another with --readings-topic, or make it, for example with "
+            f"kafka-topics.sh --create --topic {topics.readings} --partitions 6"
         )
-    return translated
+    partitions = found[topics.readings]
+    missing = {name: configs for name, configs in _wanted(topics).items() if name not in found}
+    if missing:
+        _create(admin, missing, partitions)
+        _wait(admin, list(missing), deadline)
+        found = partition_counts(admin, topics)
+    count = found.get(topics.state)
+    if count != partitions:
+        raise TopicError(
+            f"the state topic {topics.state} has {count} partitions and {topics.readings} has {partitions}: they must "
+            "be equal; name another with --state-topic, or use another --group-id"
+        )
+    return found
 
 
-def partition_count(admin: KafkaAdminClient, topic: str) -> int | None:
-    """How many partitions a topic has; None where there is no such topic."""
-    if topic not in admin.list_topics():
-        return None
-    (description,) = admin.describe_topics([topic])
-    return len(description["partitions"])
+def partition_counts(admin: KafkaAdminClient, topics: Topics) -> dict[str, int]:
+    """Partitions by name, of those topics that exist. Makes none: a typo would make another topic."""
+    found = {}
+    for topic in admin.describe_topics([topics.readings, topics.alerts, topics.dead_letters, topics.state]):
+        error = vendor.for_code(topic["error_code"])
+        if error is vendor.UnknownTopicOrPartitionError:
+            continue
+        if error is not vendor.NoError and not topic["partitions"]:
+            raise translate(error(error.description), f"topic {topic['name']}")
+        found[topic["name"]] = len(topic["partitions"])
+    return found
 
 
-def missing(topic: str) -> TopicError:
-    """What to say where the readings topic is not there: it is never made, since a typo would make another."""
-    return TopicError(
-        f"there is no topic {topic}: name another with --readings-topic, or make it, for example with "
-        f"kafka-topics.sh --create --topic {topic} --partitions 6"
-    )
-
-
-def _ensure(admin: KafkaAdminClient, readings: str, alerts: str, dead_letters: str, state: str) -> int:
-    partitions = partition_count(admin, readings)
-    if partitions is None:
-        raise missing(readings)
-    wanted: dict[str, dict[str, str]] = {
-        alerts: {},
-        dead_letters: {"max.message.bytes": str(MAX_MESSAGE_BYTES)},
-        state: {
-            "cleanup.policy": "compact",
-            "segment.bytes": str(STATE_SEGMENT_BYTES),
-            "max.message.bytes": str(MAX_MESSAGE_BYTES),
-            "min.cleanable.dirty.ratio": "0.2",
-        },
+def _wanted(topics: Topics) -> dict[str, dict[str, str]]:
+    large = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
+    compacted = {
+        "cleanup.policy": "compact",
+        "segment.bytes": str(STATE_SEGMENT_BYTES),
+        "min.cleanable.dirty.ratio": "0.2",
     }
-    for topic, configs in wanted.items():
-        count = partition_count(admin, topic)
-        if count is None:
-            _create(admin, topic, partitions, configs)
-            count = partition_count(admin, topic) or partitions
-        if topic == state and count != partitions:
-            raise TopicError(
-                f"the state topic {state} has {count} partitions and {readings} has {partitions}: they must be equal; "
-                "name another with --state-topic, or use another --group-id"
-            )
-    return partitions
+    return {topics.alerts: {}, topics.dead_letters: large, topics.state: large | compacted}
 
 
-def _create(admin: KafkaAdminClient, topic: str, partitions: int, configs: dict[str, str]) -> None:
+def _create(admin: KafkaAdminClient, missing: Mapping[str, Mapping[str, str]], partitions: int) -> None:
+    """Make topics, with the broker's default for replication: an operator has set it to what the cluster bears."""
+    wanted: dict[str, Any] = {
+        name: {"num_partitions": partitions, "replication_factor": -1, "configs": configs}
+        for name, configs in missing.items()
+    }
+    for topic in admin.create_topics(wanted, raise_errors=False)["topics"]:
+        error = vendor.for_code(topic["error_code"])
+        if error is vendor.NoError:
+            log.info("made the topic %s with %d partitions", topic["name"], partitions)
+        elif error is not vendor.TopicAlreadyExistsError:  # else another replica was faster
+            ours = translate(error(topic.get("error_message") or ""), f"creating the topic {topic['name']}")
+            raise AccessError(f"{ours}, or have the topic created") if isinstance(ours, AccessError) else ours
+
+
+def _wait(admin: KafkaAdminClient, names: list[str], deadline: float) -> None:
+    """Until every partition of the new topics has a leader."""
     try:
-        admin.create_topics({topic: {"num_partitions": partitions, "configs": configs}}, wait_for_metadata=True)
-        log.info("made the topic %s with %d partitions", topic, partitions)
-    except vendor.TopicAlreadyExistsError:  # another replica was faster
-        admin.wait_for_topics([topic])
+        admin.wait_for_topics(names, timeout_ms=max(int(1000 * (deadline - time.monotonic())), 1))
+    except vendor.KafkaTimeoutError as error:
+        raise BrokerUnavailable(f"the new topics {', '.join(names)} found no leader in time: {error}") from error

@@ -53,7 +53,12 @@ class Transaction:
     dead_letters: list[DeadLetter] = field(default_factory=list)
     state: list[StateRecord] = field(default_factory=list)
     offsets: dict[int, Committed] = field(default_factory=dict)
-    """By partition of the readings topic."""
+    """By partition of the readings topic. Not empty where anything else is in it: they are what the broker checks the
+    member's right to commit by."""
+
+    def __bool__(self) -> bool:
+        """Whether there is anything in it."""
+        return bool(self.alerts or self.dead_letters or self.state or self.offsets)
 
 
 class Log(Protocol):

@@ -1,0 +1,159 @@
+"""The past of a topic as a table, for learning: read without a group, and nothing is committed.
+
+The detector's own decoder reads the records, so that what is learned is what will be scored.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+from kafka import KafkaConsumer, TopicPartition
+
+from detector.adapters.columns import LABEL
+from detector.adapters.files import Table
+from detector.adapters.kafka_clients import Clients
+from detector.adapters.kafka_errors import VENDOR, translate
+from detector.adapters.port import Records
+from detector.decoding.json_readings import JsonDecoder
+from schemas.errors import DataError, TopicError
+from schemas.moment import MILLISECOND_NS, SECOND_NS
+from schemas.reading import FieldNames
+
+log = logging.getLogger(__name__)
+
+#: Records at the end of each partition from which the newest event time is guessed before the range is read.
+TAIL = 500
+
+#: Records of a poll.
+POLL = 5000
+
+
+def read_topic(
+    bootstrap_servers: str,
+    topic: str,
+    span_s: float,
+    channels: Sequence[str] | None = None,
+    *,
+    fields: FieldNames | None = None,
+    max_ahead_s: float = 3600.0,
+    timeout_s: float = 60.0,
+) -> Table:
+    """The readings of a topic whose event time lies within ``span_s`` seconds of the newest one.
+
+    ``channels`` None: every channel that has a number, in the order of appearance. Records that cannot be read are
+    left out and counted in the log. Rows are in the order of the partitions, within them of the offsets.
+
+    Raises BrokerUnavailable, TopicError where there is no such topic, DataError where it holds no reading.
+    """
+    fields = fields or FieldNames()
+    reader = Clients(bootstrap_servers, "residual-history").consumer(time.monotonic() + timeout_s)
+    try:
+        past = _Past(reader, topic, fields, max_ahead_s)
+        names = list(channels) if channels is not None else past.channels(span_s)
+        if LABEL in names:
+            raise DataError(f"topic {topic}: a channel is called {LABEL}: answers must not be learned; leave it out")
+        return past.table(names, span_s)
+    except VENDOR as error:
+        raise translate(error, f"reading {topic}") from error
+    finally:
+        reader.close(autocommit=False, timeout_ms=2000)
+
+
+class _Past:
+    """A range of a topic: from the offsets whose records may lie within the span, to the end as it was at the start."""
+
+    def __init__(self, reader: KafkaConsumer, topic: str, fields: FieldNames, max_ahead_s: float) -> None:
+        self._reader, self._topic, self._fields, self._max_ahead_s = reader, topic, fields, max_ahead_s
+        partitions = reader.partitions_for_topic(topic)
+        if not partitions:
+            raise TopicError(f"there is no topic {topic}: name another, or make it")
+        self._partitions = [TopicPartition(topic, p) for p in sorted(partitions)]
+        reader.assign(self._partitions)
+        self._first = reader.beginning_offsets(self._partitions)
+        self._end = reader.end_offsets(self._partitions)
+
+    def channels(self, span_s: float) -> list[str]:
+        """Names of channels that have a number, in the order of appearance."""
+        found: dict[str, None] = {}
+        for records in self._range(span_s):
+            for value in records.values:
+                for values in self._values(value):
+                    if values.keys() - found.keys():
+                        found |= {name: None for name, v in values.items() if type(v) in (int, float)}
+        if not found:
+            raise DataError(f"topic {self._topic} holds no reading with a number (field {self._fields.values!r})")
+        return list(found)
+
+    def _values(self, value: bytes | None) -> Iterator[dict[str, Any]]:
+        try:
+            document = orjson.loads(value or b"null")
+        except ValueError:
+            return
+        for reading in document if isinstance(document, list) else [document]:
+            values = reading.get(self._fields.values) if isinstance(reading, dict) else None
+            if isinstance(values, dict):
+                yield values
+
+    def table(self, channels: Sequence[str], span_s: float) -> Table:
+        """The readings within the span."""
+        decoder = JsonDecoder(channels, self._topic, self._fields, self._max_ahead_s)
+        decoded = [decoder.decode(records) for records in self._range(span_s)]
+        bad = sum(len(d.dead_letters) for d in decoded)
+        if bad:
+            log.warning("topic %s: %d records or elements cannot be read and are left out", self._topic, bad)
+        if not any(len(d.readings) for d in decoded):
+            raise DataError(f"topic {self._topic} holds no reading that can be read")
+        times = np.concatenate([d.readings.times for d in decoded])
+        values = np.concatenate([d.readings.values for d in decoded])
+        streams = [stream for d in decoded for stream in d.readings.streams]
+        kept = np.flatnonzero(times >= times.max() - round(span_s * SECOND_NS))
+        return Table([streams[n] for n in kept.tolist()], times[kept], values[kept], [""] * len(kept), tuple(channels))
+
+    def _range(self, span_s: float) -> Iterator[Records]:
+        """Records that may lie within the span.
+
+        A reading is dated at most ``max_ahead`` past its record, so one within the span of the newest event has a
+        record timestamp no older than that; the newest event is at least the newest in the tails.
+        """
+        tails = {tp: max(self._end[tp] - TAIL, self._first[tp]) for tp in self._partitions}
+        newest = self._newest(tails)
+        if newest is None:
+            return
+        since_ms = newest // MILLISECOND_NS - round((span_s + self._max_ahead_s) * 1000)
+        starts = self._reader.offsets_for_times({tp: max(since_ms, 0) for tp in self._partitions})
+        yield from self._read({tp: found.offset if found else self._end[tp] for tp, found in starts.items()})
+
+    def _newest(self, starts: dict[TopicPartition, int]) -> int | None:
+        """Event time of the newest reading from these offsets on."""
+        tails = list(self._read(starts))
+        names = {name for records in tails for value in records.values for v in self._values(value) for name in v}
+        if not names:
+            return None
+        decoder = JsonDecoder(sorted(names), self._topic, self._fields, self._max_ahead_s)
+        times = [decoder.decode(records).readings.times for records in tails]
+        return max((int(t.max()) for t in times if len(t)), default=None)
+
+    def _read(self, starts: dict[TopicPartition, int]) -> Iterator[Records]:
+        left = {tp for tp in self._partitions if starts[tp] < self._end[tp]}
+        for tp in self._partitions:
+            self._reader.seek(tp, starts[tp])
+            (self._reader.resume if tp in left else self._reader.pause)(tp)
+        while left:
+            for tp, batch in self._reader.poll(timeout_ms=500, max_records=POLL).items():
+                kept = [record for record in batch if record.offset < self._end[tp]]
+                if kept:
+                    yield Records(
+                        tp.partition,
+                        [record.offset for record in kept],
+                        [record.timestamp for record in kept],
+                        [record.key for record in kept],
+                        [record.value for record in kept],
+                    )
+            for tp in [tp for tp in left if self._reader.position(tp) >= self._end[tp]]:
+                left.discard(tp)
+                self._reader.pause(tp)

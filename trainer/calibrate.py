@@ -1,0 +1,100 @@
+"""Calibration: the exported graph in the detector's own engine, over the stretch that nothing was fitted on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.adapters.files import Table
+from detector.engine.calibration import FLOOR, needed, split_conformal, tail
+from detector.engine.engine import Engine, smoothing_weights
+from detector.engine.model import Model
+from detector.engine.readings import Readings
+from schemas.errors import DataError
+from trainer.data import Prepared, rows_by_stream
+
+#: Readings per call of the engine; any number gives the same scores.
+BATCH = 4096
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Thresholds, and the n scores that set them (those readings of the calibration stretch that have one)."""
+
+    group: float
+    """Raw score that counts as 1 for a stream without enough scores of its own."""
+    threshold: Scores
+    """``[S]``."""
+    own: NDArray[np.bool_]
+    """``[S]``: the stream had enough scores for a threshold of its own."""
+    tail_score: Scores
+    tail_p: Scores
+    times: NDArray[np.int64]
+    """``[n]``, ns."""
+    stream: NDArray[np.int64]
+    """``[n]``, which of the S."""
+    score: Scores
+    """``[n]``, raw, smoothed."""
+    share: Scores
+    """``[C]``: each channel's share of the error in the calibration stretch."""
+    warnings: list[str]
+
+
+def calibrate(draft: Model, table: Table, data: Prepared, rate: float) -> Calibrated:
+    """Thresholds at which a share ``rate`` of normal readings scores above 1. ``draft``: thresholds of 1 throughout.
+
+    A stream with enough scores for the rate gets a threshold of its own, the others that of all scores together. Raises
+    DataError where there is no score at all.
+    """
+    times, stream, score, share = _raw_scores(draft, table, data)
+    if not len(score):
+        raise DataError(
+            f"no reading of the calibration stretch can be scored with a window of {data.window}: bring more data, or "
+            "take a larger --set calibration_share"
+        )
+    group = split_conformal(score, rate, FLOOR)
+    own = np.bincount(stream, minlength=len(data.names)) >= needed(rate)
+    threshold = np.full(len(data.names), group)
+    for s in np.flatnonzero(own):
+        threshold[s] = split_conformal(score[stream == s], rate, FLOOR)
+    warnings = []
+    if len(score) < needed(rate):
+        warnings.append(
+            f"{len(score)} calibration scores are too few for a rate of {rate:g} ({needed(rate)} are needed): the "
+            f"threshold is the largest of them, {score.max():.3g}, raised to {group:.3g} as if their tail were "
+            "exponential"
+        )
+    return Calibrated(group, threshold, own, *tail(score / threshold[stream]), times, stream, score, share, warnings)
+
+
+def _raw_scores(
+    draft: Model, table: Table, data: Prepared
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Scores, Scores]:
+    """Times, streams and smoothed scores ``[n]`` of the calibration stretch, and shares ``[C]`` of the error.
+
+    The newest readings before it go in first, so that its first reading is scored as any other.
+    """
+    history = data.window + len(smoothing_weights(draft.manifest.smoothing_span))
+    wanted, stream = np.zeros(len(table), bool), np.empty(len(table), np.int64)
+    for s, (rows, start) in enumerate(zip(rows_by_stream(table).values(), data.calibration_start, strict=True)):
+        stream[rows] = s
+        wanted[rows[table.times[rows] >= start]] = True
+        wanted[rows[table.times[rows] < start][-history:]] = True
+    engine = Engine(draft)
+    rows = np.flatnonzero(wanted)
+    score, error = np.full(len(rows), np.nan), np.zeros(data.channels)
+    fresh = table.times[rows] >= data.calibration_start[stream[rows]]
+    names = [table.streams[row] for row in rows]
+    for at in range(0, len(rows), BATCH):
+        part = slice(at, at + BATCH)
+        readings = Readings(0, names[part], table.times[rows[part]], table.values[rows[part]])
+        scored = engine.process([readings])
+        score[part] = scored.score
+        error += np.nansum(scored.error[fresh[part]], axis=0, dtype=np.float64)
+    kept = fresh & ~np.isnan(score)
+    total = error.sum()
+    return table.times[rows[kept]], stream[rows[kept]], score[kept], error / (total if total > 0 else 1.0)

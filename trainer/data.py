@@ -1,0 +1,261 @@
+"""Training data: one log of readings becomes scaled rows and, for each purpose, the windows that serve it.
+
+Per stream, in time order: fit | validation | calibration. A window belongs to the part in which its newest reading
+lies, so the first windows of a part reach back into the one before, as they do in service.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from detector.adapters.files import Table, read_table
+from detector.engine.assembly import stretches
+from detector.engine.segments import blocks
+from schemas.errors import DataError, SettingsError
+from schemas.manifest import Channel
+from schemas.moment import SECOND_NS
+from trainer.scaling import Scaling, scaling_of
+from trainer.settings import FitSettings
+
+KAFKA = "kafka://"
+
+#: Scaled values beyond this say no more than "very far": one wild reading must not outweigh all others.
+CLIP = 10.0
+
+#: Windows in the fit part below which no model is worth its name.
+LEAST_WINDOWS = 100
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows by the row in which each ends: views of the rows, gathered batch by batch."""
+
+    data: Prepared
+    ends: Ints
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def scaled(self, chosen: Ints | slice) -> tuple[Floats, NDArray[np.bool_]]:
+        """Scaled values and what is observed, ``[b, W, C]`` each."""
+        start = self.ends[chosen] - self.data.window + 1
+        shape = (len(start), self.data.window, self.data.channels)
+        z = blocks(self.data.scaled, self.data.window)[start].reshape(shape)
+        observed = blocks(self.data.observed, self.data.window)[start].reshape(shape)
+        return z, observed
+
+    def raw(self, chosen: Ints | slice) -> tuple[Floats, Floats, Floats]:
+        """``x`` ``[b, W, C]`` in engineering units with NaN where missing, ``loc`` and ``scale`` ``[b, C]``."""
+        ends = self.ends[chosen]
+        x = blocks(self.data.values, self.data.window)[ends - self.data.window + 1]
+        stream = self.data.stream[ends]
+        shape = (len(ends), self.data.window, self.data.channels)
+        return x.reshape(shape), self.data.scaling.loc[stream], self.data.scaling.scale[stream]
+
+    def batches(self, size: int = 1024) -> Iterator[slice]:
+        """Slices that cover all windows in order."""
+        return (slice(at, at + size) for at in range(0, len(self.ends), size))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """R rows of all streams, laid end to end, rows of NaN where readings are missing; S streams, C channels."""
+
+    names: tuple[str, ...]
+    window: int
+    interval_ns: int
+    values: Floats
+    """``[R, C]``, engineering units."""
+    scaled: Floats
+    """``[R, C]``, clipped, 0 where missing."""
+    observed: NDArray[np.bool_]
+    """``[R, C]``."""
+    stream: Ints
+    """``[R]``, which of ``names``."""
+    scaling: Scaling
+    fit_ends: Ints
+    validation_ends: Ints
+    calibration_ends: Ints
+    calibration_start: Ints
+    """``[S]``, ns: readings from here on are of the calibration stretch."""
+
+    @property
+    def channels(self) -> int:
+        """C."""
+        return int(self.values.shape[1])
+
+    @property
+    def fit(self) -> Windows:
+        """What the weights are fitted on."""
+        return Windows(self, self.fit_ends)
+
+    @property
+    def validation(self) -> Windows:
+        """What says when to stop."""
+        return Windows(self, self.validation_ends)
+
+    @property
+    def calibration(self) -> Windows:
+        """What sets the threshold."""
+        return Windows(self, self.calibration_ends)
+
+
+def load(sources: Sequence[str], settings: FitSettings, catalogue: Sequence[Channel] | None) -> Table:
+    """The readings of files, or of one Kafka topic written as ``kafka://HOST:PORT/TOPIC``."""
+    names = None if catalogue is None else [channel.name for channel in catalogue]
+    topics = [source for source in sources if source.startswith(KAFKA)]
+    if not topics:
+        return read_table(sources, channels=names, default_stream=settings.stream)
+    if len(sources) > 1:
+        raise SettingsError(f"{topics[0]}: a topic cannot be mixed with other data: name it alone")
+    servers, slash, topic = topics[0].removeprefix(KAFKA).partition("/")
+    if not servers or not slash or not topic or "/" in topic:
+        raise SettingsError(f"{topics[0]} is no topic's address: write kafka://HOST:PORT/TOPIC")
+    from detector.adapters.history import read_topic  # here: files need no Kafka client
+
+    table: Table = read_topic(servers, topic, settings.span, channels=names)
+    return table
+
+
+def read_catalogue(path: str) -> list[Channel]:
+    """Channels of a TOML file with a table ``[[channel]]`` each: ``name``, optionally ``unit``, ``min``, ``max``."""
+    try:
+        listed = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}: name another file with --channels") from error
+    except ValueError as error:
+        raise SettingsError(f"{path} cannot be read as TOML: {error}") from error
+    tables = listed.pop("channel", None)
+    if listed or not isinstance(tables, list) or not tables:
+        raise SettingsError(f"{path}: write one [[channel]] for each channel, and nothing else")
+    channels: list[Channel] = []
+    for number, table in enumerate(tables, 1):
+        try:
+            channels.append(Channel.model_validate(table))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise SettingsError(f"{path}, channel {number}, {key}: {first['msg']}") from error
+    names = [channel.name for channel in channels]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingsError(f"{path}: the channel {name} is listed twice: remove one")
+    return channels
+
+
+def fingerprint(table: Table) -> str:
+    """SHA-256 over channels, streams, times and values."""
+    digest = hashlib.sha256()
+    for texts in (table.channels, table.streams):
+        digest.update("\0".join(texts).encode("utf-8", "surrogatepass"))
+        digest.update(b"\n")
+    digest.update(np.ascontiguousarray(table.times, "<i8").tobytes())
+    digest.update(np.ascontiguousarray(np.where(np.isnan(table.values), np.nan, table.values), "<f4").tobytes())
+    return digest.hexdigest()
+
+
+def rows_by_stream(table: Table) -> dict[str, Ints]:
+    """Rows of each stream in order of arrival, streams in alphabetical order."""
+    names, of_row = np.unique(np.array(table.streams, dtype=object), return_inverse=True)
+    order = np.argsort(of_row, kind="stable")
+    cuts = np.cumsum(np.bincount(of_row, minlength=len(names)))[:-1]
+    return dict(zip(names.tolist(), np.split(order, cuts), strict=True))
+
+
+def interval_of(table: Table, by_stream: dict[str, Ints]) -> int:
+    """Nanoseconds between readings: the median over streams of the median step of each."""
+    steps = [np.diff(np.unique(table.times[rows])) for rows in by_stream.values()]
+    medians = [np.median(step) for step in steps if len(step)]
+    if not medians:
+        raise DataError(f"{len(table)} readings, none of a stream's with another time: at least two are needed")
+    return max(round(float(np.median(medians))), 1)
+
+
+def prepare(table: Table, window: int, settings: FitSettings, catalogue: Sequence[Channel] | None = None) -> Prepared:
+    """Rows, scaling and windows of each part. Raises DataError where there is too little."""
+    if not len(table):
+        raise DataError("the data hold no readings: some hundreds are needed at least")
+    by_stream = rows_by_stream(table)
+    interval = interval_of(table, by_stream)
+    values: list[Floats] = []
+    part: list[NDArray[np.int64]] = []  # of each row: 0 fit, 1 validation, 2 calibration
+    stream: list[Ints] = []
+    full: list[NDArray[np.bool_]] = []  # a whole window ends at the row
+    starts = np.empty(len(by_stream), np.int64)
+    for index, rows in enumerate(by_stream.values()):
+        validation_start, starts[index] = split_times(table.times[rows], settings)
+        for times, block in stretches(table.times[rows], table.values[rows], interval, window):
+            values.append(block)
+            part.append(np.searchsorted([validation_start, starts[index]], times, side="right"))
+            stream.append(np.full(len(times), index))
+            full.append(np.arange(len(times)) >= window - 1)
+    rows_of = np.concatenate(part)
+    all_values, all_streams = np.concatenate(values), np.concatenate(stream)
+    learned = rows_of < 2  # the validation stretch included: it only says when to stop
+    scaling = scaling_of(all_values[learned], all_streams[learned], len(by_stream), settings.scale_floor, catalogue)
+    observed = ~np.isnan(all_values)
+    usable = np.concatenate(full) & observed.any(axis=1)
+    prepared = Prepared(
+        names=tuple(by_stream),
+        window=window,
+        interval_ns=interval,
+        values=all_values,
+        scaled=scaled(all_values, observed, scaling, all_streams),
+        observed=observed,
+        stream=all_streams,
+        scaling=scaling,
+        fit_ends=np.flatnonzero(usable & (rows_of == 0)),
+        validation_ends=np.flatnonzero(usable & (rows_of == 1)),
+        calibration_ends=np.flatnonzero(usable & (rows_of == 2)),
+        calibration_start=starts,
+    )
+    _check_enough(prepared, len(table))
+    return prepared
+
+
+def split_times(times: Ints, settings: FitSettings) -> tuple[int, int]:
+    """Times at which validation and calibration of one stream start: by count, so that each has its share of readings.
+
+    Those of late readings and duplicates count as the readings that they repeat.
+    """
+    distinct = np.unique(times)
+    calibration = int(len(distinct) * (1 - settings.calibration_share))
+    validation = int(calibration * (1 - settings.validation_share))
+    return int(distinct[validation]), int(distinct[calibration])
+
+
+def scaled(values: Floats, observed: NDArray[np.bool_], scaling: Scaling, stream: Ints) -> Floats:
+    """Rows ``[R, C]`` as the graph scales them: ``(x - loc) / scale``, clipped at CLIP, 0 where missing."""
+    z = values - scaling.loc[stream]
+    z /= scaling.scale[stream]
+    np.clip(z, -CLIP, CLIP, out=z)
+    z[~observed] = 0
+    return z
+
+
+def _check_enough(prepared: Prepared, readings: int) -> None:
+    needed = prepared.window + LEAST_WINDOWS
+    fitted, kept = len(prepared.fit_ends), len(prepared.calibration_ends)
+    if fitted < LEAST_WINDOWS:
+        raise DataError(
+            f"{readings} readings of {len(prepared.names)} streams hold {fitted} windows of {prepared.window} readings "
+            f"to fit on; {LEAST_WINDOWS} are needed: bring more data, about {2 * needed} readings of one stream "
+            f"without gaps, or take a shorter --set window (the step between readings was found to be "
+            f"{prepared.interval_ns / SECOND_NS:g} s)"
+        )
+    if not kept:
+        raise DataError(
+            f"no whole window of {prepared.window} readings lies in the last {readings} readings' calibration stretch: "
+            "bring more data, or take a larger --set calibration_share"
+        )

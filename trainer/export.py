@@ -1,0 +1,153 @@
+"""Export to ONNX, and the gate: a graph that does not say what PyTorch says is not written."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from detector.engine.scorer import INPUTS, OUTPUTS, Scorer
+from schemas.errors import ParityError
+from schemas.manifest import Batching
+from trainer.data import Windows
+from trainer.graph import Graph
+
+#: What torch's exporter speaks natively; ONNX Runtime 1.20, the oldest that is allowed, reads up to 21.
+OPSET = 18
+
+#: Batches that a score must not depend on, all multiples of Batching().multiple.
+SIZES = (8, 16, 24, 40, 64, 128, 256, 512)
+
+#: The batch size where scores do depend on it.
+FIXED = 64
+
+#: Windows that the gate looks at, spread over the calibration stretch.
+GATE_WINDOWS = 512
+
+TOLERANCE = 1e-4
+
+Floats = NDArray[np.float32]
+
+
+def to_onnx(graph: Graph, window: int, channels: int) -> bytes:
+    """The ONNX file's bytes; the same weights give the same bytes on every machine with the same torch."""
+    example = (
+        torch.zeros(2, window, channels),
+        torch.ones(2, window, channels, dtype=torch.bool),
+        torch.zeros(2, channels),
+        torch.ones(2, channels),
+    )
+    batch = {0: torch.export.Dim("B")}
+    with _quiet():
+        program = torch.onnx.export(
+            graph.eval(),
+            example,
+            input_names=list(INPUTS),
+            output_names=[*OUTPUTS, "window"],
+            opset_version=OPSET,
+            dynamo=True,
+            dynamic_shapes=(batch, batch, batch, batch),
+            verbose=False,
+        )
+    assert program is not None
+    model = _stripped(program.model_proto)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter's own talk is of no use to who fits a model; its errors are raised, not printed."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+def _stripped(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Without notes on where the code stood: stack traces carry paths, and would make equal graphs differ."""
+    del model.metadata_props[:]
+    model.doc_string = ""
+    for graph in (model.graph, *model.functions):
+        del graph.metadata_props[:]
+        graph.doc_string = ""
+        for node in graph.node:
+            del node.metadata_props[:]
+            node.doc_string = ""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
+        del value.metadata_props[:]
+        value.doc_string = ""
+    return model
+
+
+def gate(graph: Graph, onnx_bytes: bytes, held_out: Windows, seed: int) -> Batching:
+    """How batches must be shaped, once the exported graph is shown to say what ``graph`` says. Raises ParityError.
+
+    1. PyTorch and ONNX Runtime agree on held-out windows, whole and with a tenth of the cells missing.
+    2. Scores are the same to the last bit for every batch size and order, or else for one fixed batch size.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = np.unique(np.linspace(0, len(held_out) - 1, GATE_WINDOWS).astype(np.int64))
+    x, loc, scale = held_out.raw(chosen)
+    holed = np.where(rng.random(x.shape) < 0.1, np.float32(np.nan), x)
+    x, loc, scale = np.concatenate([x, holed]), np.concatenate([loc, loc]), np.concatenate([scale, scale])
+    _check_parity(graph, Scorer(onnx_bytes, Batching()), x, loc, scale)
+
+    scorer = Scorer(onnx_bytes, Batching())
+    if scorer.provider == "CPUExecutionProvider" and _steady(scorer, x, loc, scale, SIZES, rng):
+        return Batching()
+    fixed = Batching(fixed=FIXED)
+    if _steady(Scorer(onnx_bytes, fixed), x, loc, scale, (1, 8, FIXED), rng):
+        return fixed
+    raise ParityError("scores of the exported graph depend on the order of a batch: nothing was written")
+
+
+def _check_parity(graph: Graph, scorer: Scorer, x: Floats, loc: Floats, scale: Floats) -> None:
+    """|Δ| ≤ 1e-4 · max(|score|, median score); likewise each channel's error; expected values in scaled units."""
+    with torch.no_grad():
+        inputs = (x, ~np.isnan(x), loc, scale)
+        score, error, expected, window = (t.numpy() for t in graph(*(torch.from_numpy(a) for a in inputs)))
+    served_score, served_error, served_expected = scorer.score(x, loc, scale)
+    served_window = scorer.window(x, loc, scale)
+    usual = float(np.median(score))
+    unit, unit3 = np.maximum(scale, np.abs(expected) * 1e-3), np.maximum(scale[:, None], np.abs(window) * 1e-3)
+    for name, difference, allowed in (
+        ("score", served_score - score, np.maximum(np.abs(score), usual)),
+        ("error", served_error - error, np.maximum(np.abs(error), np.maximum(np.abs(score), usual)[:, None])),
+        ("expected", served_expected - expected, 10 * unit),
+        ("window", served_window - window, 10 * unit3),
+    ):
+        worst = float(np.max(np.abs(difference) / np.maximum(allowed, np.finfo(np.float32).tiny)))
+        if not worst <= TOLERANCE:  # NaN too
+            raise ParityError(
+                f"the exported graph's {name} differs from PyTorch's by up to {worst:.1e} of its size, more than "
+                f"{TOLERANCE:g}: nothing was written; this is a bug, please report it"
+            )
+
+
+def _steady(
+    scorer: Scorer, x: Floats, loc: Floats, scale: Floats, sizes: tuple[int, ...], rng: np.random.Generator
+) -> bool:
+    """Bit-identical scores, errors and expected values for every batch size and a random order of rows."""
+    reference = scorer.score(x, loc, scale)
+    for size in sizes:
+        order = rng.permutation(len(x))
+        parts = [
+            scorer.score(x[rows], loc[rows], scale[rows])
+            for rows in (order[at : at + size] for at in range(0, len(order), size))
+        ]
+        found = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        if any(not np.array_equal(f, r[order]) for f, r in zip(found, reference, strict=True)):
+            return False
+    return True

@@ -1,0 +1,164 @@
+"""From readings to a model: the steps of ``trainer fit`` in order, without files.
+
+1. Prepare: rows, parts, scaling, windows.
+2. Fit the architecture on the fit stretch; the validation stretch says when to stop.
+3. Export the graph to ONNX.
+4. Gate: the graph says what PyTorch says, however batched.
+5. Calibrate with the detector's engine on the calibration stretch.
+6. Manifest, streams' values, and what the report shows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from detector.adapters.files import Table
+from detector.engine.calibration import FLOOR
+from detector.engine.model import Model, StreamValues
+from schemas.errors import SettingsError
+from schemas.manifest import Batching, Calibration, Channel, Manifest, Training
+from schemas.moment import SECOND_NS, format_time
+from trainer.calibrate import Calibrated, calibrate
+from trainer.data import Prepared, fingerprint, prepare
+from trainer.export import gate, to_onnx
+from trainer.fit import Curve, fit
+from trainer.graph import Graph, normal_error
+from trainer.models import ARCHITECTURES
+from trainer.report import Report, collect
+from trainer.settings import FitSettings
+
+#: Distributions whose versions may change a model.
+MAKERS = ("residual", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy")
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A model, what its report shows, and what its user should know."""
+
+    model: Model
+    report: Report
+    warnings: list[str]
+
+
+def learn(
+    table: Table,
+    settings: FitSettings,
+    catalogue: Sequence[Channel] | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Learned:
+    """Fit, export, check and calibrate; ``say`` gets a line per step.
+
+    Raises DataError where there is too little to learn from, ParityError where the gate does not open.
+    """
+    window = settings.window or ARCHITECTURES[settings.model].default_window
+    data = prepare(table, window, settings, catalogue)
+    if settings.latent is not None and settings.latent > window * data.channels:
+        raise SettingsError(
+            f"setting 'latent': a window holds {window * data.channels} numbers: at most that, not {settings.latent}"
+        )
+    say(
+        f"{len(table)} readings of {len(data.names)} streams, {data.channels} channels, one every "
+        f"{data.interval_ns / SECOND_NS:g} s: {len(data.fit)} windows of {window} to fit, {len(data.validation)} to "
+        f"validate, {len(data.calibration)} to calibrate"
+    )
+    network, curve = fit(data, settings)
+    with torch.no_grad():
+        graph = Graph(network, normal_error(network, data.calibration, settings.error_floor)).eval()
+    onnx_bytes = to_onnx(graph, window, data.channels)
+    batching = gate(graph, onnx_bytes, data.calibration, settings.seed)
+    say(f"{settings.model} fitted and exported; PyTorch and ONNX Runtime agree")
+    draft = Model(_manifest(table, data, settings, curve, batching, onnx_bytes, catalogue), onnx_bytes, _values(data))
+    calibrated = calibrate(draft, table, data, settings.rate)
+    model = _finished(draft, calibrated)
+    say(f"calibrated on {len(calibrated.score)} scores: raw {calibrated.group:.4g} counts as 1")
+    return Learned(model, collect(table, data, curve, calibrated, settings), calibrated.warnings)
+
+
+def _values(data: Prepared) -> StreamValues:
+    scaling = data.scaling
+    return StreamValues(
+        names=data.names,
+        loc=scaling.loc,
+        scale=scaling.scale,
+        threshold=np.ones(len(data.names)),
+        group_loc=scaling.group_loc,
+        group_scale=scaling.group_scale,
+    )
+
+
+def _manifest(
+    table: Table,
+    data: Prepared,
+    settings: FitSettings,
+    curve: Curve,
+    batching: Batching,
+    onnx_bytes: bytes,
+    catalogue: Sequence[Channel] | None,
+) -> Manifest:
+    """The manifest of a draft, whose thresholds are 1: scores of it are raw."""
+    metrics = {"fit_loss": curve.fit[curve.best], "validation_loss": curve.validation[curve.best]}
+    return Manifest(
+        model=settings.model,
+        channels=_channels(table, data, catalogue),
+        window=data.window,
+        interval_s=data.interval_ns / SECOND_NS,
+        smoothing_span=settings.smoothing_span,
+        batching=batching,
+        calibration=Calibration(rate=settings.rate, readings=0, threshold=1.0, floor=FLOOR),
+        training=Training(
+            start=format_time(int(table.times.min())),
+            end=format_time(int(table.times.max())),
+            readings=len(table),
+            streams=len(data.names),
+            calibration_start=format_time(int(data.calibration_start.min())),
+            data_sha256=fingerprint(table),
+            seed=settings.seed,
+        ),
+        metrics={name: value for name, value in metrics.items() if np.isfinite(value)},
+        graph_sha256=hashlib.sha256(onnx_bytes).hexdigest(),
+        made_with=versions(),
+    )
+
+
+def _channels(table: Table, data: Prepared, catalogue: Sequence[Channel] | None) -> tuple[Channel, ...]:
+    units = [channel.unit for channel in catalogue] if catalogue else [None] * data.channels
+    return tuple(
+        Channel(name=name, unit=unit, min=_number(low), max=_number(high))
+        for name, unit, low, high in zip(table.channels, units, data.scaling.low, data.scaling.high, strict=True)
+    )
+
+
+def _number(value: np.float32) -> float | None:
+    """The shortest decimal that is this 32-bit number; None where nothing was observed."""
+    return None if np.isnan(value) else float(str(value))
+
+
+def _finished(draft: Model, calibrated: Calibrated) -> Model:
+    calibration = draft.manifest.calibration.model_copy(
+        update={"readings": len(calibrated.score), "threshold": calibrated.group}
+    )
+    streams = replace(
+        draft.streams,
+        threshold=calibrated.threshold,
+        tail_score=calibrated.tail_score,
+        tail_p=calibrated.tail_p,
+    )
+    return Model(draft.manifest.model_copy(update={"calibration": calibration}), draft.graph, streams)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what made the model, by name."""
+    found = {"python": platform.python_version()}
+    for name in MAKERS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # one of the two builds of ONNX Runtime
+            continue
+    return found

@@ -1,0 +1,102 @@
+"""report.json: what the report of a model shows beyond what the model folder holds anyway."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.adapters.files import Table
+from schemas.frozen import Frozen
+from schemas.moment import SECOND_NS
+from trainer.calibrate import Calibrated
+from trainer.data import Prepared
+from trainer.fit import Curve
+from trainer.settings import FitSettings
+
+DATA_FILE = "report.json"
+
+#: Streams whose scores are drawn: those that came nearest to the threshold.
+DRAWN = 6
+#: Points of a drawn line: about one per pixel; each is the largest score of its span, so that no peak is lost.
+POINTS = 1200
+#: Streams that are listed.
+LISTED = 50
+
+
+class Line(Frozen):
+    """Scores of one stream over its calibration stretch."""
+
+    stream: str
+    times: list[float]
+    """Seconds since 1970."""
+    scores: list[float]
+    """In thresholds."""
+
+
+class StreamRow(Frozen):
+    """One stream in the table."""
+
+    name: str
+    readings: int
+    scores: int
+    threshold: float
+    own: bool
+
+
+class Report(Frozen):
+    """What the page shows beyond what the model folder holds anyway."""
+
+    settings: dict[str, str | float | int | None]
+    fit_loss: list[float | None]
+    validation_loss: list[float | None]
+    best: int
+    windows: dict[str, int]
+    lines: list[Line]
+    streams: list[StreamRow]
+    shares: list[float]
+    above: int
+    warnings: list[str]
+
+
+def collect(table: Table, data: Prepared, curve: Curve, calibrated: Calibrated, settings: FitSettings) -> Report:
+    """What the report of a model shows."""
+    score = calibrated.score / calibrated.threshold[calibrated.stream]
+    counts = np.bincount(calibrated.stream, minlength=len(data.names))
+    rows = np.unique(np.array(table.streams, dtype=object), return_counts=True)[1]
+    peak = np.full(len(data.names), -np.inf)
+    np.maximum.at(peak, calibrated.stream, score)
+    drawn = [s for s in np.argsort(-peak, kind="stable")[:DRAWN] if counts[s]]
+    return Report(
+        settings={k: v for k, v in settings.model_dump().items() if v is not None},
+        fit_loss=[_finite(v) for v in curve.fit],
+        validation_loss=[_finite(v) for v in curve.validation],
+        best=curve.best,
+        windows={"fit": len(data.fit), "validation": len(data.validation), "calibration": len(data.calibration)},
+        lines=[
+            _line(data.names[s], calibrated.times[calibrated.stream == s], score[calibrated.stream == s]) for s in drawn
+        ],
+        streams=[
+            StreamRow(
+                name=name, readings=int(rows[s]), scores=int(counts[s]), threshold=float(calibrated.threshold[s]),
+                own=bool(calibrated.own[s]),
+            )
+            for s, name in enumerate(data.names[:LISTED])
+        ],
+        shares=[float(v) for v in calibrated.share],
+        above=int((score > 1).sum()),
+        warnings=calibrated.warnings,
+    )  # fmt: skip
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _line(stream: str, times: NDArray[np.int64], score: NDArray[np.float64]) -> Line:
+    order = np.argsort(times, kind="stable")
+    cuts = np.unique(np.linspace(0, len(order), POINTS + 1).astype(np.int64)[:-1])
+    times, score = times[order][cuts], np.maximum.reduceat(score[order], cuts)
+    seconds = (times / SECOND_NS).round(3).tolist()
+    return Line(stream=stream, times=seconds, scores=[float(f"{value:.5g}") for value in score])

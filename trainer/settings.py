@@ -1,0 +1,99 @@
+"""Settings of ``trainer fit``: flags over RESIDUAL_TRAINER_… over ``[trainer]`` of a TOML file over defaults."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from schemas.errors import SettingsError
+from schemas.settings import DEFAULT_FILE, Duration, Settings
+from trainer.models import ARCHITECTURES
+
+TABLE = "trainer"
+PREFIX = "RESIDUAL_TRAINER_"
+
+
+class FitSettings(Settings):
+    """What ``trainer fit`` can be told; each field is a key of ``--set``, the commonest are flags too."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX)
+
+    model: str = Field("pca", description=f"architecture: {', '.join(ARCHITECTURES)}")
+    stream: str = Field("default", min_length=1, max_length=1024, description="stream of a file that names none")
+    channels: str | None = Field(None, description="TOML file with a [[channel]] each: name, unit, min, max")
+    epochs: int = Field(60, ge=1, description="passes over the data, at most")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of everything random: the same seed, the same model")
+    window: int | None = Field(None, ge=1, le=4096, description="readings in a window; the architecture's own default")
+    latent: int | None = Field(None, ge=1, description="size of the code; the architecture's own default")
+    variance: float = Field(0.95, gt=0, le=1, description="pca without latent: share of the variance that is kept")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="step size of Adam")
+    batch_size: int = Field(128, ge=1, description="windows of a training step")
+    patience: int = Field(8, ge=1, description="epochs without a better validation loss after which training stops")
+    calibration_share: float = Field(0.3, gt=0, lt=1, description="last share of a stream, for its threshold only")
+    validation_share: float = Field(1 / 7, gt=0, lt=1, description="last share of the rest, for early stopping only")
+    rate: float = Field(1e-3, gt=0, lt=1, description="promised share of normal readings that score above 1")
+    smoothing_span: float = Field(8, ge=1, le=1000, description="span of the moving average of raw scores; 1 is none")
+    scale_floor: float = Field(0.01, gt=0, le=1, description="least scale, as a share of the channel's normal range")
+    error_floor: float = Field(0.01, gt=0, description="added to a channel's normal mean square error, scaled units")
+    span: Duration = Field(14 * 86400.0, gt=0, description="kafka://… only: how far back from the newest reading")
+    threads: int = Field(1, ge=1, le=256, description="threads of PyTorch; another number may change the last digits")
+
+    @classmethod
+    def read(cls, flags: Mapping[str, Any], file: str | None = None) -> FitSettings:
+        """Settings from flags, environment and file (``residual.toml`` where there is one and ``file`` is None).
+
+        Raises SettingsError, which names the setting, for an unknown key or a value that does not fit.
+        """
+        path = file or (DEFAULT_FILE if Path(DEFAULT_FILE).is_file() else None)
+        if file and not Path(file).is_file():
+            raise SettingsError(f"there is no settings file {file}: name another with --config")
+        chosen: type[FitSettings] = type(
+            cls.__name__, (cls,), {"model_config": {**cls.model_config, "toml_file": path}}
+        )
+        try:
+            return chosen(**flags)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            where = f" (flag, {PREFIX}{key.upper()} or [{TABLE}] in {path or DEFAULT_FILE})"
+            if first["type"] == "extra_forbidden":
+                known = ", ".join(cls.model_fields)
+                raise SettingsError(f"unknown setting {key!r}{where}: there are {known}") from error
+            message = first["msg"].removeprefix("Value error, ").rstrip(".")
+            raise SettingsError(f"setting {key!r}{where}: {message}, not {first['input']!r}") from error
+        except ValueError as error:  # a TOML file that is none
+            raise SettingsError(f"{path} cannot be read as TOML: {error}") from error
+
+    @field_validator("model")
+    @classmethod
+    def _an_architecture(cls, name: str) -> str:
+        if name not in ARCHITECTURES:
+            raise ValueError(f"one of {', '.join(ARCHITECTURES)}")
+        return name
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 — the caller names its arguments
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment, then the table ``[trainer]`` of the file: the detector's keys lie beside it."""
+        table = _table(settings_cls.model_config.get("toml_file"))
+        return init_settings, env_settings, InitSettingsSource(settings_cls, table)
+
+
+def _table(path: Any) -> dict[str, Any]:
+    if path is None:
+        return {}
+    table = tomllib.loads(Path(path).read_text(encoding="utf-8")).get(TABLE, {})
+    if not isinstance(table, dict):
+        raise ValueError(f"[{TABLE}] is no table")  # noqa: TRY004 — what the caller translates
+    return table

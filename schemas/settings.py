@@ -47,7 +47,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then the environment, then the file that ``load`` names."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, _File(settings_cls)
 
     @classmethod
     def load(cls: type[S], flags: Mapping[str, Any], file: str | None = None) -> S:
@@ -70,6 +70,13 @@ class Settings(BaseSettings):
             raise SettingsError(f"setting {key!r}{where}: {_plain(first['msg'])}, not {first['input']!r}") from error
         except ValueError as error:  # a TOML file that is none
             raise SettingsError(f"{path} cannot be read as TOML: {error}") from error
+
+
+class _File(TomlConfigSettingsSource):
+    """The file's own keys; the trainer's table in the same file is the trainer's business."""
+
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
+        return {key: value for key, value in super()._read_file(file_path).items() if key != "trainer"}
 
 
 def _plain(message: str) -> str:

@@ -30,6 +30,7 @@ class Member:
         self._waiting: frozenset[int] | None = None  # what the next ``take`` hands out
         self._identity: ConsumerGroupMetadata | None = None  # None until it has
         consumer.subscribe([topic], listener=self._listener)
+        consumer.partitions_for_topic(topic)  # a leader that does not know them yet would first share out nothing
 
     @property
     def identity(self) -> ConsumerGroupMetadata:

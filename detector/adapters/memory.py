@@ -1,7 +1,7 @@
 """The log in memory: the same semantics without a broker, for the demo, for tests, for trying things out.
 
-A ``MemoryBroker`` holds the topics of one installation; each ``MemoryLog`` is a member of its consumer group. Members
-may live in different threads. Transactions are atomic because they are applied under one lock.
+A ``MemoryBroker`` holds the topics of one installation; each ``MemoryLog`` is a member of a consumer group. Members may
+live in different threads. Transactions are atomic because they are applied under one lock.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 from detector.adapters.partitioner import partition_of
-from detector.adapters.port import Committed, Records, StateRecord, Transaction
+from detector.adapters.port import Committed, Records, Transaction
 from schemas.dead_letter import DeadLetter
 from schemas.errors import Fenced, Rebalanced
 
@@ -34,19 +34,47 @@ class _Partition:
     end: int = 0
 
 
+class _Group:
+    """A consumer group: its members, what it has committed, and its state topic."""
+
+    def __init__(self, partitions: int) -> None:
+        self.generation = 0
+        self.members: list[MemoryLog] = []
+        self.replicas: dict[str, MemoryLog] = {}
+        self.offsets: dict[int, Committed] = {}
+        self.state: list[dict[bytes, bytes]] = [{} for _ in range(partitions)]
+
+    def share_out(self) -> None:
+        """Begin a new generation: the partitions in turn among the members."""
+        self.generation += 1
+        for number, member in enumerate(self.members):
+            owned = range(number, len(self.state), len(self.members))
+            member.assign(self.generation, frozenset(owned))
+
+    def write(self, transaction: Transaction) -> None:
+        """What a transaction says of the group's offsets and of its state."""
+        self.offsets.update(transaction.offsets)
+        for record in transaction.state:
+            if record.value is None:
+                self.state[record.partition].pop(record.key, None)
+            else:
+                self.state[record.partition][record.key] = record.value
+
+
 class MemoryBroker:
-    """Topics in memory: readings by partition, alerts, dead letters and state. Safe for several threads."""
+    """Topics in memory: readings by partition, alerts, dead letters, and a state topic for each group.
+
+    Safe for several threads. ``alerts`` are (key = stream, value), ``dead_letters`` as they were handed over, both in
+    the order of their transactions.
+    """
 
     def __init__(self, partitions: int = 1, topic: str = "readings") -> None:
         self.topic = topic
         self.lock = threading.Condition()  # its lock may be taken again by the thread that holds it
         self.alerts: list[tuple[bytes, bytes]] = []
         self.dead_letters: list[DeadLetter] = []
-        self._partitions = [_Partition() for _ in range(partitions)]
-        self._state: list[list[StateRecord]] = [[] for _ in range(partitions)]
-        self._committed: dict[str, dict[int, Committed]] = {}
-        self._members: dict[str, list[MemoryLog]] = {}
-        self._generation: dict[str, int] = {}
+        self.partitions = [_Partition() for _ in range(partitions)]
+        self._groups: dict[str, _Group] = {}
 
     def produce(
         self,
@@ -58,8 +86,8 @@ class MemoryBroker:
         """Append a record, placed by its key as Kafka would (without a key: on partition 0); returns its offset."""
         with self.lock:
             if partition is None:
-                partition = partition_of(key, len(self._partitions)) if key is not None else 0
-            target = self._partitions[partition]
+                partition = partition_of(key, len(self.partitions)) if key is not None else 0
+            target = self.partitions[partition]
             stamp = int(time.time() * 1000) if timestamp_ms is None else timestamp_ms
             target.records.append(_Record(target.end, stamp, key, value))
             target.end += 1
@@ -69,109 +97,62 @@ class MemoryBroker:
     def skip(self, partition: int, count: int = 1) -> None:
         """Leave offsets without a record, as control records and compaction do."""
         with self.lock:
-            self._partitions[partition].end += count
+            self.partitions[partition].end += count
             self.lock.notify_all()
 
     def trim(self, partition: int, first: int) -> None:
         """Delete records before an offset, as retention does."""
         with self.lock:
-            target = self._partitions[partition]
+            target = self.partitions[partition]
             target.first = max(target.first, min(first, target.end))
             target.records = [record for record in target.records if record.offset >= target.first]
+            self.lock.notify_all()
 
-    # -- for MemoryLog, under the lock -----------------------------------------------------------------------------
-
-    def join(self, member: MemoryLog) -> None:
-        """Take a member into its group; one with the same replica id is fenced."""
+    def evict(self, member: MemoryLog) -> None:
+        """Give a member up that has not been heard of, as after a kill -9 or a long silence. It is told nothing."""
         with self.lock:
-            members = self._members.setdefault(member.group, [])
-            for other in members:
-                if other.replica == member.replica:
-                    other.fenced = True
-            members[:] = [other for other in members if not other.fenced]
-            members.append(member)
-            self._rebalance(member.group)
+            group = self.group(member.group)
+            if member in group.members:
+                group.members.remove(member)
+                group.share_out()
+                self.lock.notify_all()
 
-    def leave(self, member: MemoryLog) -> None:
-        """Let a member go and share its partitions out."""
-        with self.lock:
-            members = self._members.get(member.group, [])
-            if member in members:
-                members.remove(member)
-                self._rebalance(member.group)
-
-    def _rebalance(self, group: str) -> None:
-        self._generation[group] = self._generation.get(group, 0) + 1
-        members = self._members[group]
-        for number, member in enumerate(members):
-            member.assign(
-                self._generation[group],
-                frozenset(p for p in range(len(self._partitions)) if p % len(members) == number),
-            )
-        self.lock.notify_all()
-
-    def generation(self, group: str) -> int:
-        """How often the group has moved on."""
-        return self._generation[group]
-
-    def partition(self, number: int) -> _Partition:
-        """One partition of the readings."""
-        return self._partitions[number]
-
-    @property
-    def count(self) -> int:
-        """Partitions of the readings topic."""
-        return len(self._partitions)
-
-    def offsets(self, group: str) -> dict[int, Committed]:
-        """What a group has committed, by partition."""
-        return self._committed.setdefault(group, {})
-
-    def state(self, partition: int) -> dict[bytes, bytes]:
-        """Newest value by key."""
-        newest: dict[bytes, bytes] = {}
-        for record in self._state[partition]:
-            if record.value is None:
-                newest.pop(record.key, None)
-            else:
-                newest[record.key] = record.value
-        return newest
-
-    def apply(self, group: str, transaction: Transaction) -> None:
-        """Make a transaction visible."""
-        self.alerts += transaction.alerts
-        self.dead_letters += transaction.dead_letters
-        for record in transaction.state:
-            self._state[record.partition].append(record)
-        self.offsets(group).update(transaction.offsets)
-        self.lock.notify_all()
+    def group(self, group_id: str) -> _Group:
+        """For ``MemoryLog``, under the lock."""
+        return self._groups.setdefault(group_id, _Group(len(self.partitions)))
 
 
 class MemoryLog:
-    """A member of a consumer group of a ``MemoryBroker``. See ``port.Log``."""
+    """A member of a consumer group of a ``MemoryBroker``. See ``port.Log``.
+
+    A second one with the same replica id fences the first off, as in Kafka.
+    """
 
     def __init__(self, broker: MemoryBroker, group_id: str = "residual", replica_id: str | None = None) -> None:
         self.topic = broker.topic
         self.group, self.replica = group_id, replica_id or str(uuid.uuid4())
-        self.fenced = False
         self._broker = broker
-        self._joined = self._closed = False
-        self._generation = -1  # of the newest assignment that was taken
-        self._waiting: tuple[int, frozenset[int]] | None = None
+        self._held: int | None = None  # generation of the assignment that was taken; None until one is
+        self._assigned: tuple[int, frozenset[int]] = (0, frozenset())
+        self._waiting = False  # whether the assignment is to be handed out
         self._positions: dict[int, int] = {}
+        with broker.lock:
+            group = broker.group(group_id)
+            before = group.replicas.get(self.replica)
+            group.replicas[self.replica] = self
+            if before is not None and before in group.members:  # it keeps its partitions under the new process
+                group.members.remove(before)
+                group.share_out()
 
     def assign(self, generation: int, partitions: frozenset[int]) -> None:
         """Called by the broker when the group moves on."""
-        self._waiting = (generation, partitions)
+        self._assigned, self._waiting = (generation, partitions), True
 
     def poll(self, timeout_s: float, max_records: int) -> list[Records]:
-        """See ``Log.poll``."""
+        """See ``Log.poll``. Where records were deleted beyond a position, Rebalanced is raised: restoring finds out."""
         deadline = time.monotonic() + timeout_s
         with self._broker.lock:
-            if not self._joined:
-                self._joined = True
-                self._broker.join(self)
-                return []
+            self._join()
             while True:
                 self._check()
                 found = self._take(max_records)
@@ -180,47 +161,57 @@ class MemoryLog:
                     return found
                 self._broker.lock.wait(left)
 
+    def _join(self) -> None:
+        group = self._broker.group(self.group)
+        if self not in group.members and group.replicas[self.replica] is self:
+            group.members.append(self)
+            group.share_out()
+            self._broker.lock.notify_all()
+
     def _check(self) -> None:
-        if self.fenced:
+        self._check_replica()
+        if self._waiting and self._held is not None:
+            self._let_go()
+            raise Rebalanced("the group's members changed")
+        for number, position in self._positions.items():
+            partition = self._broker.partitions[number]
+            if not partition.first <= position <= partition.end:
+                self._let_go()
+                self._waiting = True
+                raise Rebalanced(f"partition {number}: offset {position} is not there (any more)")
+
+    def _check_replica(self) -> None:
+        if self._broker.group(self.group).replicas[self.replica] is not self:
             raise Fenced("another process runs with this replica id: give each replica its own")
-        if self._waiting is not None:
-            self._positions.clear()
-            if self._generation != -1:
-                raise Rebalanced("the group's members changed")
+
+    def _let_go(self) -> None:
+        self._held = None
+        self._positions.clear()
 
     def _take(self, max_records: int) -> list[Records]:
         found = []
         for number, position in sorted(self._positions.items()):
-            partition = self._broker.partition(number)
-            start = max(position, partition.first)
-            index = bisect_left(partition.records, start, key=attrgetter("offset"))
+            if max_records <= 0:
+                break
+            partition = self._broker.partitions[number]
+            index = bisect_left(partition.records, position, key=attrgetter("offset"))
             batch = partition.records[index : index + max_records]
             max_records -= len(batch)
-            # what has no record is passed over once everything before it has been delivered
-            exhausted = not batch or batch[-1] is partition.records[-1]
-            self._positions[number] = (
-                partition.end if exhausted and max_records > 0 else (batch[-1].offset + 1 if batch else start)
-            )
             if batch:
-                found.append(
-                    Records(
-                        number,
-                        [record.offset for record in batch],
-                        [record.timestamp for record in batch],
-                        [record.key for record in batch],
-                        [record.value for record in batch],
-                    )
-                )
+                found.append(_records(number, batch))
+                self._positions[number] = batch[-1].offset + 1
+            if index + len(batch) == len(partition.records) and max_records > 0:
+                self._positions[number] = partition.end  # what has no record is passed over
         return found
 
     def take_assignment(self) -> frozenset[int] | None:
         """See ``Log.take_assignment``."""
         with self._broker.lock:
-            if self._waiting is None:
+            if not self._waiting:
                 return None
-            self._generation, partitions = self._waiting
-            self._waiting = None
+            self._waiting = False
             self._positions.clear()
+            self._held, partitions = self._assigned
             return partitions
 
     def positions(self) -> dict[int, int]:
@@ -230,51 +221,69 @@ class MemoryLog:
     def bounds(self, partition: int) -> tuple[int, int]:
         """See ``Log.bounds``."""
         with self._broker.lock:
-            found = self._broker.partition(partition)
+            found = self._broker.partitions[partition]
             return found.first, found.end
 
     def ends(self) -> dict[int, tuple[int, int]]:
         """See ``Log.ends``."""
-        return {partition: self.bounds(partition) for partition in range(self._broker.count)}
+        return {partition: self.bounds(partition) for partition in range(len(self._broker.partitions))}
 
     def offset_at(self, partition: int, time_ms: int) -> int:
         """See ``Log.offset_at``."""
         with self._broker.lock:
-            found = self._broker.partition(partition)
+            found = self._broker.partitions[partition]
             return next((record.offset for record in found.records if record.timestamp >= time_ms), found.end)
 
     def committed(self, partition: int) -> Committed | None:
         """See ``Log.committed``."""
         with self._broker.lock:
-            return self._broker.offsets(self.group).get(partition)
+            return self._broker.group(self.group).offsets.get(partition)
 
     def group_offsets(self) -> dict[int, int | None]:
         """See ``Log.group_offsets``."""
         with self._broker.lock:
-            offsets = self._broker.offsets(self.group)
-            return {p: offsets[p].offset if p in offsets else None for p in range(self._broker.count)}
+            offsets = self._broker.group(self.group).offsets
+            numbers = range(len(self._broker.partitions))
+            return {number: offsets[number].offset if number in offsets else None for number in numbers}
 
     def read_state(self, partition: int) -> dict[bytes, bytes]:
         """See ``Log.read_state``."""
         with self._broker.lock:
-            return self._broker.state(partition)
+            return dict(self._broker.group(self.group).state[partition])
 
     def start(self, partition: int, offset: int) -> None:
         """See ``Log.start``."""
-        self._positions[partition] = offset
+        with self._broker.lock:
+            if self._held is None or partition not in self._assigned[1]:
+                raise Rebalanced(f"partition {partition} is not owned")
+            self._positions[partition] = offset
 
     def commit(self, transaction: Transaction) -> None:
         """See ``Log.commit``."""
+        if not transaction:
+            return
+        if not transaction.offsets:
+            raise ValueError("a transaction needs offsets: by them the broker checks the member's right to commit")
         with self._broker.lock:
-            if self.fenced:
-                raise Fenced("another process runs with this replica id: give each replica its own")
-            if not self._joined or self._generation != self._broker.generation(self.group):
-                self._positions.clear()
+            self._check_replica()
+            group = self._broker.group(self.group)
+            if self._held != group.generation or self not in group.members:
+                self._let_go()
                 raise Rebalanced("the group's members changed")
-            self._broker.apply(self.group, transaction)
+            group.write(transaction)
+            self._broker.alerts += transaction.alerts
+            self._broker.dead_letters += transaction.dead_letters
 
     def close(self) -> None:
         """See ``Log.close``."""
-        if not self._closed:
-            self._closed = True
-            self._broker.leave(self)
+        self._broker.evict(self)
+
+
+def _records(partition: int, records: list[_Record]) -> Records:
+    return Records(
+        partition,
+        [record.offset for record in records],
+        [record.timestamp for record in records],
+        [record.key for record in records],
+        [record.value for record in records],
+    )

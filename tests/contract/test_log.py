@@ -1,0 +1,273 @@
+"""What every adapter of ``detector.adapters.port.Log`` has to do, over each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from log_cluster import (
+    PARTITIONS,
+    KafkaCluster,
+    LogCluster,
+    MemoryCluster,
+    assignment,
+    poll_until,
+    shared_out,
+    start_all,
+    values_of,
+)
+
+from detector.adapters.port import Committed, Log, StateRecord, Transaction
+from schemas.dead_letter import DeadLetter, Reason
+from schemas.errors import Fenced, Rebalanced
+
+
+@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])
+def cluster(request: pytest.FixtureRequest) -> Iterator[LogCluster]:
+    if request.param == "memory":
+        made: LogCluster = MemoryCluster()
+    else:
+        made = KafkaCluster(request.getfixturevalue("broker").bootstrap, startup_timeout_s=30, session_timeout_s=6)
+    yield made
+    made.close()
+
+
+def at_end(log: Log) -> bool:
+    ends = log.ends()
+    return all(position == ends[partition][1] for partition, position in log.positions().items())
+
+
+def alert(text: bytes, offset: int = 1) -> Transaction:
+    return Transaction(alerts=[(b"stream", text)], offsets={0: Committed(offset, 0)})
+
+
+# -- the group -------------------------------------------------------------------------------------------------------
+
+
+def test_an_assignment_is_handed_out_once_and_nothing_is_delivered_before_its_start(cluster: LogCluster) -> None:
+    cluster.produce(0, [b"a"])
+    log = cluster.member()
+    assert log.take_assignment() is None
+    assert assignment(log) == frozenset(range(PARTITIONS))
+    assert log.take_assignment() is None
+    assert log.poll(0.3, 10) == []
+    assert log.positions() == {}
+    log.start(1, 0)
+    assert log.poll(0.3, 10) == []
+    assert log.positions() == {1: 0}
+
+
+def test_a_second_member_takes_its_share(cluster: LogCluster) -> None:
+    first = cluster.member()
+    everything = start_all(first)
+    second = cluster.member()
+    mine, other = shared_out(first, second, held={0: everything})
+    assert first.positions() == {}  # whatever was started is stopped
+    assert mine | other == frozenset(range(PARTITIONS))
+    assert mine
+    assert other
+    assert not mine & other
+    second.close()
+    assert shared_out(first, held={0: mine}) == [everything]
+
+
+def test_a_member_that_was_given_up_cannot_commit(cluster: LogCluster) -> None:
+    cluster.produce(0, [b"a", b"b"])
+    zombie = cluster.member()
+    start_all(zombie)
+    poll_until(zombie, lambda: at_end(zombie))
+    cluster.evict(zombie)
+    heir = cluster.member()
+    everything = start_all(heir)
+    assert everything == frozenset(range(PARTITIONS))
+    with pytest.raises(Rebalanced):
+        zombie.commit(alert(b"zombie"))
+    assert cluster.alerts() == []
+    assert heir.committed(0) is None
+    heir.commit(alert(b"heir"))
+    assert cluster.alerts() == [(b"stream", b"heir")]
+    shares = shared_out(zombie, heir, held={1: everything})  # it joins again
+    assert all(shares)
+
+
+def test_nothing_of_a_refused_commit_comes_with_the_next(cluster: LogCluster) -> None:
+    """kafka-python 3.0.12 keeps the offsets of a refused commit, and sent them again with the next one."""
+    cluster.produce(0, [b"a", b"b"])
+    log = cluster.member()
+    start_all(log)
+    cluster.evict(log)
+    refused = Transaction(
+        alerts=[(b"stream", b"refused")],
+        state=[StateRecord(2, b"key", b"refused")],
+        offsets={partition: Committed(0, 0) for partition in range(PARTITIONS)},
+    )
+    with pytest.raises(Rebalanced):
+        log.commit(refused)
+    start_all(log)
+    log.commit(alert(b"good"))
+    assert log.group_offsets() == {0: 1, 1: None, 2: None}
+    assert cluster.alerts() == [(b"stream", b"good")]
+    assert log.read_state(2) == {}
+
+
+def test_a_member_without_an_assignment_cannot_commit(cluster: LogCluster) -> None:
+    log = cluster.member()
+    with pytest.raises(Rebalanced):
+        log.commit(alert(b"early"))
+    assignment(log)
+    log.commit(alert(b"right"))
+    assert cluster.alerts() == [(b"stream", b"right")]
+
+
+def test_the_same_replica_id_fences_the_first_off(cluster: LogCluster) -> None:
+    cluster.produce(0, [b"a", b"b"])
+    first = cluster.member("one")
+    start_all(first)
+    first.commit(alert(b"first"))
+    second = cluster.member("one")
+    start_all(second)
+    with pytest.raises(Fenced):
+        first.commit(alert(b"late", 2))
+    second.commit(alert(b"second", 2))
+    assert cluster.alerts() == [(b"stream", b"first"), (b"stream", b"second")]
+
+
+def test_a_member_can_be_closed_twice_and_the_next_goes_on(cluster: LogCluster) -> None:
+    cluster.produce(0, [b"a", b"b"])
+    first = cluster.member()
+    start_all(first)
+    first.commit(alert(b"first"))
+    first.close()
+    first.close()
+    second = cluster.member()
+    assert start_all(second) == frozenset(range(PARTITIONS))
+    assert values_of(poll_until(second, lambda: at_end(second))) == [b"b"]
+
+
+# -- records and positions -------------------------------------------------------------------------------------------
+
+
+def test_records_come_in_order_and_no_more_than_asked_for(cluster: LogCluster) -> None:
+    wanted = {partition: [b"%d-%d" % (partition, number) for number in range(50)] for partition in range(PARTITIONS)}
+    for partition, values in wanted.items():
+        cluster.produce(partition, values[:20], [1_000 + number for number in range(20)])
+        cluster.produce(partition, values[20:], [1_020 + number for number in range(30)])
+    log = cluster.member()
+    start_all(log)
+    found = poll_until(log, lambda: at_end(log), max_records=7)
+    for partition, values in wanted.items():
+        own = [records for records in found if records.partition == partition]
+        assert values_of(own) == values
+        offsets = [offset for records in own for offset in records.offsets]
+        assert offsets == [*range(20), *range(21, 51)]  # a control record in between
+        assert [stamp for records in own for stamp in records.timestamps] == list(range(1_000, 1_050))
+        assert {key for records in own for key in records.keys} == {b"key"}
+    assert max(len(records.values) for records in found) <= 7
+
+
+def test_positions_pass_over_control_records(cluster: LogCluster) -> None:
+    for partition in range(PARTITIONS):
+        cluster.produce(partition, [b"a"])
+    log = cluster.member()
+    start_all(log)
+    poll_until(log, lambda: at_end(log))
+    assert log.positions() == dict.fromkeys(range(PARTITIONS), 2)
+    assert log.ends() == dict.fromkeys(range(PARTITIONS), (0, 2))
+
+
+def test_a_partition_starts_where_it_is_told_again_and_again(cluster: LogCluster) -> None:
+    cluster.produce(1, [b"a", b"b", b"c"])
+    log = cluster.member()
+    assignment(log)
+    for offset, wanted in ((1, [b"b", b"c"]), (2, [b"c"]), (0, [b"a", b"b", b"c"])):
+        log.start(1, offset)
+        assert log.positions() == {1: offset}
+        assert values_of(poll_until(log, lambda: at_end(log))) == wanted
+
+
+def test_bounds_of_empty_and_of_trimmed_partitions(cluster: LogCluster) -> None:
+    cluster.produce(1, [b"a", b"b", b"c"])
+    cluster.produce(2, [b"a", b"b", b"c"])
+    cluster.trim(1, 2)
+    cluster.trim(2, 4)
+    log = cluster.member()
+    assert log.ends() == {0: (0, 0), 1: (2, 4), 2: (4, 4)}
+    assert [log.bounds(partition) for partition in range(PARTITIONS)] == [(0, 0), (2, 4), (4, 4)]
+    start_all(log)
+    assert values_of(poll_until(log, lambda: at_end(log))) == [b"c"]
+
+
+def test_records_deleted_ahead_of_a_reader_make_it_restore(cluster: LogCluster) -> None:
+    cluster.produce(0, [b"a", b"b", b"c"])
+    log = cluster.member()
+    assignment(log)
+    cluster.trim(0, 2)
+    log.start(0, 0)
+    with pytest.raises(Rebalanced):
+        poll_until(log, lambda: False)
+    assert assignment(log) == frozenset(range(PARTITIONS))
+    log.start(0, log.bounds(0)[0])
+    assert values_of(poll_until(log, lambda: at_end(log))) == [b"c"]
+
+
+def test_offset_at_a_time(cluster: LogCluster) -> None:
+    cluster.produce(0, [b"a", b"b", b"c"], [1_000, 3_000, 5_000])
+    log = cluster.member()
+    assert [log.offset_at(0, moment) for moment in (-1, 1_000, 1_001, 5_000)] == [0, 0, 1, 2]
+    assert log.offset_at(0, 5_001) in (3, 4)  # Kafka's control records have a time of their own
+    assert log.offset_at(1, 1_000) == 0
+
+
+# -- transactions ----------------------------------------------------------------------------------------------------
+
+
+def letter(value: bytes | None, key: bytes | None) -> DeadLetter:
+    return DeadLetter(value, key, Reason.EMPTY, "", "readings", 0, 0, -1)
+
+
+def test_a_commit_shows_all_of_it_to_the_next_owner(cluster: LogCluster) -> None:
+    cluster.produce(0, [b"a", b"b"])
+    log = cluster.member()
+    assignment(log)
+    assert [log.committed(partition) for partition in range(PARTITIONS)] == [None, None, None]
+    assert log.group_offsets() == {0: None, 1: None, 2: None}
+    log.commit(Transaction())
+    log.commit(
+        Transaction(
+            alerts=[(b"s", b"1"), (b"s", b"2")],
+            dead_letters=[letter(b"bad", b"k"), letter(b"bad", None), letter(None, None), letter(None, b"k")],
+            state=[StateRecord(0, b"x", b"0"), StateRecord(2, b"x", b"2")],
+            offsets={0: Committed(2, 1), 1: Committed(0, None)},
+        )
+    )
+    assert cluster.alerts() == [(b"s", b"1"), (b"s", b"2")]
+    assert sorted(value or b"" for value in cluster.dead_letters()) == [b"", b"", b"bad", b"bad"]
+    log.close()
+    heir = cluster.member()
+    assignment(heir)
+    committed = [heir.committed(partition) for partition in range(PARTITIONS)]
+    assert committed == [Committed(2, 1), Committed(0, None), None]
+    assert heir.group_offsets() == {0: 2, 1: 0, 2: None}
+    assert [heir.read_state(partition) for partition in range(PARTITIONS)] == [{b"x": b"0"}, {}, {b"x": b"2"}]
+
+
+def test_state_is_the_newest_of_each_key(cluster: LogCluster) -> None:
+    log = cluster.member()
+    assignment(log)
+    offsets = {0: Committed(0, 0)}
+    large = bytes(range(256)) * 2_000  # half a megabyte
+    log.commit(Transaction(state=[StateRecord(0, b"x", b"1"), StateRecord(0, b"y", b"1")], offsets=offsets))
+    log.commit(Transaction(state=[StateRecord(0, b"x", large), StateRecord(0, b"y", None)], offsets=offsets))
+    log.commit(Transaction(state=[StateRecord(0, b"z", b"1"), StateRecord(0, b"z", b"2")], offsets=offsets))
+    assert log.read_state(0) == {b"x": large, b"z": b"2"}
+    log.commit(Transaction(state=[StateRecord(0, b"z", None)], offsets=offsets))
+    assert log.read_state(0) == {b"x": large}
+    assert log.read_state(1) == {}
+
+
+def test_a_transaction_without_offsets_is_refused(cluster: LogCluster) -> None:
+    log = cluster.member()
+    assignment(log)
+    with pytest.raises(ValueError, match="offsets"):
+        log.commit(Transaction(alerts=[(b"s", b"1")]))
+    assert cluster.alerts() == []

@@ -1,0 +1,167 @@
+"""One harness per adapter, so that the contract of ``port.Log`` can be run over each: topics, members, and what befell.
+
+Every cluster has names of its own, three partitions, and a control record after each ``produce``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from kafka import KafkaProducer, TopicPartition
+from kafka.admin import KafkaAdminClient, MemberToRemove
+from kafka_cluster import create_topic, read_all, unique
+
+from detector.adapters.kafka import KafkaLog
+from detector.adapters.memory import MemoryBroker, MemoryLog
+from detector.adapters.port import Log, Records
+from schemas.errors import Rebalanced
+
+PARTITIONS = 3
+PATIENCE_S = 30.0
+
+
+class LogCluster(Protocol):
+    def member(self, replica_id: str | None = None) -> Log: ...
+    def produce(self, partition: int, values: Sequence[bytes], timestamps: Sequence[int] | None = None) -> None: ...
+    def trim(self, partition: int, first: int) -> None: ...
+    def evict(self, member: Any) -> None: ...
+    def alerts(self) -> list[tuple[bytes, bytes]]: ...
+    def dead_letters(self) -> list[bytes | None]: ...
+    def close(self) -> None: ...
+
+
+class MemoryCluster:
+    def __init__(self) -> None:
+        self.broker = MemoryBroker(PARTITIONS)
+
+    def member(self, replica_id: str | None = None) -> MemoryLog:
+        return MemoryLog(self.broker, "group", replica_id)
+
+    def produce(self, partition: int, values: Sequence[bytes], timestamps: Sequence[int] | None = None) -> None:
+        for number, value in enumerate(values):
+            self.broker.produce(value, b"key", timestamps[number] if timestamps else None, partition)
+        self.broker.skip(partition)
+
+    def trim(self, partition: int, first: int) -> None:
+        self.broker.trim(partition, first)
+
+    def evict(self, member: Any) -> None:
+        self.broker.evict(member)
+
+    def alerts(self) -> list[tuple[bytes, bytes]]:
+        return self.broker.alerts
+
+    def dead_letters(self) -> list[bytes | None]:
+        return [letter.body() for letter in self.broker.dead_letters]
+
+    def close(self) -> None:
+        pass
+
+
+class KafkaCluster:
+    def __init__(self, bootstrap: str, **settings: Any) -> None:
+        self.bootstrap = bootstrap
+        self.group = unique("group")
+        self.readings = create_topic(bootstrap, unique("readings"), PARTITIONS)
+        self.settings = settings
+        self._members: list[KafkaLog] = []
+        self._writer: KafkaProducer | None = None
+
+    def member(self, replica_id: str | None = None, **settings: Any) -> KafkaLog:
+        names = {"alerts": "alerts_topic", "dead": "dead_letters_topic", "state": "state_topic"}
+        topics = {setting: f"{self.group}-{name}" for name, setting in names.items()}
+        wanted = {"readings_topic": self.readings, "group_id": self.group, **topics, **self.settings, **settings}
+        log = KafkaLog(bootstrap_servers=self.bootstrap, replica_id=replica_id, **wanted)
+        self._members.append(log)
+        return log
+
+    def produce(self, partition: int, values: Sequence[bytes], timestamps: Sequence[int] | None = None) -> None:
+        if self._writer is None:
+            self._writer = KafkaProducer(bootstrap_servers=self.bootstrap, transactional_id=unique("writer"))
+            self._writer.init_transactions()
+        self._writer.begin_transaction()
+        for number, value in enumerate(values):
+            stamp = timestamps[number] if timestamps else None
+            self._writer.send(self.readings, value, b"key", partition=partition, timestamp_ms=stamp)
+        self._writer.commit_transaction()
+
+    def trim(self, partition: int, first: int) -> None:
+        with KafkaAdminClient(bootstrap_servers=self.bootstrap) as admin:
+            admin.delete_records({TopicPartition(self.readings, partition): first})
+
+    def evict(self, member: Any) -> None:
+        """What the coordinator does after a session time-out, without the wait."""
+        identity = member._member.identity
+        with KafkaAdminClient(bootstrap_servers=self.bootstrap) as admin:
+            admin.remove_group_members(self.group, [MemberToRemove(member_id=identity.member_id)])
+
+    def alerts(self) -> list[tuple[bytes, bytes]]:
+        return [(key, value) for _, key, value in read_all(self.bootstrap, f"{self.group}-alerts")]
+
+    def dead_letters(self) -> list[bytes | None]:
+        return [value for _, _, value in read_all(self.bootstrap, f"{self.group}-dead")]
+
+    def close(self) -> None:
+        for member in self._members:
+            member.close()
+        if self._writer is not None:
+            self._writer.close(timeout=5)
+
+
+def assignment(log: Log) -> frozenset[int]:
+    """Polls until an assignment is handed out; whatever is raised meanwhile is the group on its way."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        taken = log.take_assignment()
+        if taken is not None:
+            return taken
+        try:
+            assert log.poll(0.05, 100) == []
+        except Rebalanced:
+            continue
+    raise AssertionError("no assignment was handed out")
+
+
+def shared_out(*logs: Log, held: dict[int, frozenset[int]]) -> list[frozenset[int]]:
+    """What each member owns once all partitions are shared out among these; ``held``: what some of them have taken."""
+    owned = dict(held)
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        for number, log in enumerate(logs):
+            try:
+                log.poll(0.05, 1)
+            except Rebalanced:
+                owned.pop(number, None)
+            taken = log.take_assignment()
+            if taken is not None:
+                assert number not in owned, "a member that held an assignment was given another without Rebalanced"
+                owned[number] = taken
+        shares = [partition for taken in owned.values() for partition in taken]
+        if len(owned) == len(logs) and sorted(shares) == list(range(PARTITIONS)):
+            return [owned[number] for number in range(len(logs))]
+    raise AssertionError(f"the partitions were not shared out: {owned}")
+
+
+def start_all(log: Log) -> frozenset[int]:
+    """Take the assignment and start every partition at its first record, or where the group has come to."""
+    taken = assignment(log)
+    for partition in taken:
+        committed = log.committed(partition)
+        log.start(partition, committed.offset if committed else log.bounds(partition)[0])
+    return taken
+
+
+def poll_until(log: Log, enough: Callable[[], bool], max_records: int = 1000) -> list[Records]:
+    """Polls, collecting what arrives, until ``enough``."""
+    found: list[Records] = []
+    deadline = time.monotonic() + PATIENCE_S
+    while not enough():
+        assert time.monotonic() < deadline, found
+        found += log.poll(0.05, max_records)
+    return found
+
+
+def values_of(found: Sequence[Records]) -> list[bytes | None]:
+    return [value for records in found for value in records.values]

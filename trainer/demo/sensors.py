@@ -1,0 +1,77 @@
+"""Which of the host's channels the demo watches, and what range such a sensor has.
+
+The ranges are orders of magnitude of what a machine can do. They matter by their hundredths: see ``scale_floor``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from schemas.manifest import Channel
+
+#: Cores with a channel of their own: on a large machine single cores are mostly noise.
+CORES = 16
+
+_MEGABYTE = 1e6
+
+#: Upper end of each channel's range, of a machine with one core where ``_PER_CORE`` has it too.
+_RANGE = {
+    "cpu.user": 100, "cpu.system": 100, "cpu.iowait": 100,
+    "load.running": 10,
+    "memory.used": 100,
+    "swap.in": 100 * _MEGABYTE, "swap.out": 100 * _MEGABYTE,
+    "disk.read": 500 * _MEGABYTE, "disk.write": 500 * _MEGABYTE, "disk.reads": 5000, "disk.writes": 5000,
+    "disk.busy": 1000,
+    "net.received": 125 * _MEGABYTE, "net.sent": 125 * _MEGABYTE,  # 1 Gbit/s
+    "cpu.switches": 50_000, "cpu.interrupts": 50_000,
+    "process.count": 1000,
+}  # fmt: skip
+_PER_CORE = {"load.running", "cpu.switches", "cpu.interrupts"}
+
+#: Left out, and why; said on the page.
+LEFT_OUT = {
+    "load.1min": "an average over minutes: it still carries the training, and the last fault",
+    "load.threads, net.packets_*, cpu.soft_interrupts": "say what other channels say already",
+    "cpu.nice, cpu.steal": "other users' and other guests' doing",
+    "swap.used": "never comes back after a fault on a machine that is short of memory",
+}
+
+
+def watched(offered: Sequence[Channel], cores: int) -> tuple[Channel, ...]:
+    """The channels to watch, with ranges, out of those that a host with so many cores offers."""
+    chosen = []
+    for channel in offered:
+        name = channel.name
+        if name.startswith("cpu.core"):
+            top = 100.0
+        elif name in _RANGE:
+            top = float(_RANGE[name]) * (cores if name in _PER_CORE else 1)
+        else:
+            continue
+        chosen.append(Channel(name=name, unit=channel.unit, min=0.0, max=top))
+    return tuple(chosen)
+
+
+def amount(value: float | None, unit: str | None) -> str:
+    """A value as people write it.
+
+    >>> amount(212345678.0, "B/s"), amount(99.5, "%"), amount(12034.0, "1/s"), amount(None, "%")
+    ('212 MB/s', '99.5 %', '12,034 /s', 'nothing')
+    """
+    if value is None:
+        return "nothing"
+    if unit == "B/s":
+        for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+            if abs(value) >= factor:
+                return f"{_three(value / factor)} {prefix}B/s"
+        return f"{_three(value)} B/s"
+    shown = {"1/s": "/s", None: ""}.get(unit, unit)
+    return f"{_three(value)} {shown}".rstrip()
+
+
+def _three(value: float) -> str:
+    """About three digits."""
+    size = abs(value)
+    if size >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if size >= 10 else f"{value:.2f}"

@@ -8,6 +8,7 @@ Per series: ``trainer fit train``, then ``detector score test --history train``.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import os
 import statistics
@@ -71,12 +72,13 @@ def run_model(series: Series, model: str | None, seed: int, folder: Path) -> Res
 
     out, scores = folder / "model", folder / "scores.csv"
     source = f"{series.name}={series.train}"
-    began = time.perf_counter()
-    chosen = ["--model", model] if model else []
-    _done(trainer(["fit", source, "--out", str(out), "--seed", str(seed), *chosen]))
-    fit_s = time.perf_counter() - began
     test = f"{series.name}={series.test}"
-    _done(detector(["score", "--model", str(out), test, "--history", source, "--out", str(scores)]))
+    chosen = ["--model", model] if model else []
+    with contextlib.redirect_stdout(sys.stderr):  # our own standard output is the table
+        began = time.perf_counter()
+        _done(trainer(["fit", source, "--out", str(out), "--seed", str(seed), *chosen]))
+        fit_s = time.perf_counter() - began
+        _done(detector(["score", "--model", str(out), test, "--history", source, "--out", str(scores)]))
     score, alert = read_scores(scores)
     return Result(measure(series.label, score, score > 1, alert, series.interval_s), fit_s)
 

@@ -42,6 +42,9 @@ log_ = logging.getLogger(__name__)
 #: Seconds that a poll waits when nothing is due sooner; bounds how late a signal or a commit is seen.
 IDLE_POLL_S = 0.2
 
+#: The same where the end is looked for: a poll that brings nothing is how one knows that it is near.
+CATCHING_UP_POLL_S = 0.03
+
 #: Seconds between looks at how far behind the partitions are.
 LAG_S = 5.0
 
@@ -92,13 +95,13 @@ class Service:
 
         Raises the errors of ``Log``, except Rebalanced.
         """
-        ends = self._log.ends() if self._settings.stop_at_end else {}
+        goal = self._goal() if self._settings.stop_at_end else {}
         try:
             while not self._stop.is_set():
                 self._observer.beat()
                 try:
                     idle = self._step()
-                    if self._settings.stop_at_end and self._reached(ends, idle):
+                    if self._settings.stop_at_end and self._reached(goal, idle):
                         break
                 except Rebalanced as moved:
                     self._drop(str(moved))
@@ -234,7 +237,7 @@ class Service:
         room = self._settings.batch_size - self._batch.count
         if room <= 0:
             return self._batch.count
-        wait = IDLE_POLL_S
+        wait = CATCHING_UP_POLL_S if self._settings.stop_at_end else IDLE_POLL_S
         if self._batch.count:
             wait = max(self._batch.began + self._settings.batch_latency / 1000 - now, 0.0)
         records = self._log.poll(min(wait, IDLE_POLL_S), room)
@@ -367,14 +370,21 @@ class Service:
         except Rebalanced as moved:
             self._drop(str(moved))
 
-    def _reached(self, ends: dict[int, tuple[int, int]], idle: bool) -> bool:
+    def _goal(self) -> dict[int, tuple[int, int]]:
+        """By partition that is not empty: its end now, and a committed offset beyond it, which belongs to another past
+        (the topic was made anew) and is no progress."""
+        offsets = self._log.group_offsets()
+        ends = {p: end for p, (first, end) in self._log.ends().items() if first < end}
+        return {p: (end, offsets.get(p) or 0 if (offsets.get(p) or 0) > end else -1) for p, end in ends.items()}
+
+    def _reached(self, goal: dict[int, tuple[int, int]], idle: bool) -> bool:
         """The group's commits reach the ends seen at the start, whoever committed them; looked up once a second."""
         now = time.monotonic()
-        if now - self._looked_at < (0.2 if idle else 1.0):
+        if now - self._looked_at < (CATCHING_UP_POLL_S if idle else 1.0):
             return False
         self._looked_at = now
         offsets = self._log.group_offsets()
-        return all(first == end or (offsets.get(p) or 0) >= end for p, (first, end) in ends.items())
+        return all((offsets.get(p) or 0) >= end and offsets.get(p) != stale for p, (end, stale) in goal.items())
 
 
 def summary(published: Published) -> str:

@@ -1,0 +1,56 @@
+"""The delivery protocol: whatever dies when, the visible alerts are those of the readings."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pipeline import CrashError, CrashingLog, Row, fill, offline, serve
+from tiny_model import tiny_model
+
+from detector.adapters.memory import MemoryBroker
+
+MODEL = tiny_model(threshold=1.0)
+STREAMS = ("a", "b", "c", "never-seen")
+
+
+@st.composite
+def readings(draw: st.DrawFn) -> list[Row]:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    clock = dict.fromkeys(STREAMS, 100)
+    rows: list[Row] = []
+    for name in rng.choice(STREAMS, draw(st.integers(1, 400))):
+        clock[name] += int(rng.choice([1, 1, 1, 1, 1, 1, 0, 2, 6]))
+        loud = 4 if (clock[name] // 10) % 4 == 0 else 0.5
+        values = [None if rng.random() < 0.05 else float(v) for v in rng.normal(size=3) * loud]
+        rows.append((str(name), clock[name], values))
+    return rows
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    readings(),
+    st.integers(1, 3),
+    st.sampled_from([1, 3, 50, 1000]),
+    st.integers(1, 4),
+    st.lists(st.sampled_from([None, None, "before", "after"]), max_size=12),
+    st.integers(0, 10**6),
+)
+def test_a_crash_at_any_commit_neither_loses_nor_repeats(
+    rows: list[Row], partitions: int, size: int, per_record: int, fate: list[str | None], budget: int
+) -> None:
+    broker = MemoryBroker(partitions)
+    fill(broker, rows, partitions, per_record)
+    for partition in range(partitions):
+        broker.skip(partition)  # a control record at the end
+    fates = iter(fate)
+    for _ in range(len(fate) + 1):
+        log = CrashingLog(broker, "g", lambda: next(fates, None))
+        try:
+            serve(MODEL, broker, log, group_id="g", batch_size=size, checkpoint_bytes=max(budget, 1))
+            break
+        except CrashError:
+            broker.evict(log)
+    else:
+        raise AssertionError("never came to the end")
+    assert sorted(value for _, value in broker.alerts) == offline(MODEL, rows, partitions)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,12 +52,13 @@ def sources(data: Path) -> list[str]:
 def records(data: Path) -> list[tuple[int, bytes, bytes]]:
     """The test parts as records of PARTITIONS partitions, the streams interleaved."""
     found = []
-    files = [csv.DictReader(gzip.open(data / "asd" / name / "test.csv.gz", "rt")) for name in STREAMS]
-    for rows in zip(*files, strict=True):
-        for name, row in zip(STREAMS, rows, strict=True):
-            stamp = row.pop("timestamp")
-            value = {"stream": name, "timestamp": stamp, "values": {k: float(v) for k, v in row.items()}}
-            found.append((partition_of(name.encode(), PARTITIONS), name.encode(), orjson.dumps(value)))
+    with ExitStack() as stack:
+        texts = [stack.enter_context(gzip.open(data / "asd" / name / "test.csv.gz", "rt")) for name in STREAMS]
+        for rows in zip(*(csv.DictReader(text) for text in texts), strict=True):
+            for name, row in zip(STREAMS, rows, strict=True):
+                stamp = row.pop("timestamp")
+                value = {"stream": name, "timestamp": stamp, "values": {k: float(v) for k, v in row.items()}}
+                found.append((partition_of(name.encode(), PARTITIONS), name.encode(), orjson.dumps(value)))
     return found
 
 
@@ -71,7 +73,7 @@ class Detector:
     """``detector run`` as a process of its own."""
 
     def __init__(self, bootstrap: str, readings: str, model: Path, group: str, log: Path, *flags: str) -> None:
-        self._log = log.open("ab")  # noqa: SIM115 — closed by kill
+        self._log = log.open("ab")
         command = [
             sys.executable, "-m", "detector.cli", "run", "--model", str(model), "--bootstrap-servers", bootstrap,
             "--readings-topic", readings, "--group-id", group, "--alerts-topic", f"{group}-alerts",

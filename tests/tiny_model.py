@@ -12,8 +12,8 @@ from detector.engine.calibration import tail
 from detector.engine.model import Model, StreamValues
 from schemas.manifest import Batching, Calibration, Channel, Manifest, Training
 
-# The mean over channels is a matrix product: along the last axis ReduceMean sums in an order that depends on where a row
-# happens to lie in memory, so that a score's last bit would depend on its place in the batch.
+# The mean over channels is a matrix product: along the last axis ReduceMean sums in an order that depends on where a
+# row happens to lie in memory, so that a score's last bit would depend on its place in the batch.
 _GRAPH = """
 <ir_version: 10, opset_import: ["": 20]>
 tiny (float[B,{W},{C}] x, bool[B,{W},{C}] mask, float[B,{C}] loc, float[B,{C}] scale)

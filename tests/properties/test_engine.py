@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
@@ -63,7 +64,7 @@ def play(log: Log, cuts: list[int], *, restart_at: set[int] = frozenset()) -> tu
     n = len(log.streams)
     out: dict[str, np.ndarray] = {}
     alerts: list[bytes] = []
-    for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
+    for start, stop in pairwise(cuts):
         if start in restart_at:
             saved = [(p, engine.dump(p, b)) for p in (0, 1) for b in range(BUCKETS)]
             engine = Engine(MODEL, POLICY)

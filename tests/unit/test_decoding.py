@@ -166,11 +166,12 @@ def test_any_bytes_become_readings_or_one_dead_letter(value: bytes) -> None:
     assert len(found.readings) or found.dead_letters
 
 
+KEYS = ["stream", "timestamp", "values", "a", "b"]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["stream", "timestamp", "values", "a", "b"]), inner),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -45,10 +45,12 @@ def test_an_incident_is_opened_and_resolved_once() -> None:
 def test_where_nothing_is_committed_from_says_where_to_start(start: str, expected: int) -> None:
     broker = MemoryBroker()
     for stream, t, values in rows():
-        broker.produce(
-            orjson.dumps({"stream": stream, "timestamp": t * 1000, "values": dict(zip(["c0", "c1", "c2"], values, strict=True))}),
-            timestamp_ms=t * 1000,
-        )
+        reading = {
+            "stream": stream,
+            "timestamp": t * 1000,
+            "values": dict(zip(["c0", "c1", "c2"], values, strict=True)),
+        }
+        broker.produce(orjson.dumps(reading), timestamp_ms=t * 1000)
     serve(MODEL, broker, start=start)
     assert len(broker.alerts) == expected
     fill(broker, rows(start=50, loud=range(70, 80), stop=100), 1)
@@ -123,11 +125,12 @@ def test_two_members_share_and_the_survivor_takes_over() -> None:
     everything = [row for t in range(0, 300, 50) for s in "ab" for row in rows(s, t, range(t + 20, t + 30), t + 50)]
     fill(broker, everything[:300], 2)
     stops = [threading.Event(), threading.Event()]
+    endless = {"stop_at_end": False, "group_id": "g"}
     logs = [MemoryLog(broker, "g"), MemoryLog(broker, "g")]
     threads = [
-        threading.Thread(target=serve, args=(MODEL, broker, log), kwargs={"stop": stop, "stop_at_end": False, "group_id": "g"})
+        threading.Thread(target=serve, args=(MODEL, broker, log), kwargs={"stop": stop, **endless})
         for log, stop in zip(logs, stops, strict=True)
-    ]  # fmt: skip
+    ]
     for thread in threads:
         thread.start()
     wait_until(lambda: len(broker.alerts) >= 8)

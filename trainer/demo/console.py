@@ -12,7 +12,7 @@ from tqdm import tqdm
 from schemas.alert import ChannelShare
 from schemas.manifest import Channel
 from schemas.moment import SECOND_NS
-from trainer.demo.sensors import amount
+from trainer.demo.sensors import amount, expected
 
 #: Seconds between lines of progress in a log.
 LINE_S = 10.0
@@ -72,10 +72,12 @@ def clock(ns: int) -> str:
 
 def sensor_lines(shares: Sequence[ChannelShare], channels: Sequence[Channel]) -> list[str]:
     """A line for each sensor that gave an incident away."""
-    units = {channel.name: channel.unit for channel in channels}
+    known = {channel.name: channel for channel in channels}
     width = max((len(share.name) for share in shares), default=0)
-    return [
-        f"{share.name:<{width}}  {amount(share.observed, units.get(share.name)):>12}"
-        f"  expected {amount(share.expected, units.get(share.name)):<12}  {share.share:.0%} of the error"
-        for share in shares
-    ]
+    lines = []
+    for share in shares:
+        channel = known.get(share.name)
+        unit = channel.unit if channel else None
+        seen, due = amount(share.observed, unit), amount(expected(share.expected, channel), unit)
+        lines.append(f"{share.name:<{width}}  {seen:>12}  expected {due:<12}  {share.share:.0%} of the error")
+    return lines

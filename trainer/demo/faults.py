@@ -26,6 +26,9 @@ DISK_MOST, DISK_LEAST = 1024 * MEGABYTE, 128 * MEGABYTE
 #: Bytes per second: much for any machine at rest, little for the life of a solid-state disk.
 DISK_RATE = 200 * MEGABYTE
 
+#: Processes that compute, for each core: with two there is always one waiting, however busy the machine was before.
+PER_CORE = 2
+
 #: Seconds that a process has to end when asked, before it is made to.
 END_S = 3.0
 
@@ -41,9 +44,9 @@ class Fault:
 
 def faults(folder: Path) -> tuple[Fault, Fault]:
     """What will be provoked here. Raises SettingsError where memory or disk space is too short for it."""
-    cores, size, file = usable_cores(), _memory_size(), _file_size(folder)
+    busy, size, file = usable_cores() * PER_CORE, _memory_size(), _file_size(folder)
     return (
-        Fault("every core busy", f"{cores} processes that compute without pause", (("cpu",),) * cores),
+        Fault("every core busy", f"{busy} processes that compute without pause", (("cpu",),) * busy),
         Fault(
             "memory and disk burst",
             f"{size / 1e9:.1f} GB of memory filled, a file of {file / 1e9:.1f} GB written over and over at up to "
@@ -94,7 +97,8 @@ def _file_size(folder: Path) -> int:
     if size < DISK_LEAST:
         raise SettingsError(
             f"{free / MEGABYTE:,.0f} MB are free on the disk of {folder}: the demo writes a file of a tenth of that "
-            f"and needs at least {DISK_LEAST / DISK_SHARE / MEGABYTE:,.0f} MB: make room, or name another folder with --out"
+            f"and needs at least {DISK_LEAST / DISK_SHARE / MEGABYTE:,.0f} MB: make room, or name another "
+            "folder with --out"
         )
     return size
 

@@ -11,7 +11,7 @@ from detector.adapters.aside import aside
 from schemas.errors import SettingsError
 from schemas.manifest import Channel
 from trainer.demo.console import clock
-from trainer.demo.sensors import amount
+from trainer.demo.sensors import amount, expected
 from trainer.demo.story import Cause, Incident, Span, Verdict
 
 NAME = "index.html"
@@ -130,7 +130,7 @@ def _fact(head: str, text: str, good: bool) -> str:
 def _incidents(content: Content, verdict: Verdict) -> str:
     if not content.incidents:
         return "<p>None.</p>"
-    units = {channel.name: channel.unit for channel in content.channels}
+    channels = {channel.name: channel for channel in content.channels}
     rows = []
     for incident in content.incidents:
         cause, fault = verdict.causes.get(incident.id, (Cause.FALSE_ALARM, ""))
@@ -141,19 +141,20 @@ def _incidents(content: Content, verdict: Verdict) -> str:
                 "still open" if incident.resolved is None else f"{clock(incident.resolved)}, after {lasted:.1f} s",
                 f"{cause.value}: {fault}" if fault else cause.value,
                 f"{incident.score:.3g}",
-                *_shares(incident, units),
+                *_shares(incident, channels),
             )
         )
     heads = ("opened", "resolved", "cause", "score", "sensor", "observed", "expected", "share of error")
     return _table(heads, rows, "")
 
 
-def _shares(incident: Incident, units: dict[str, str | None]) -> list[str]:
+def _shares(incident: Incident, channels: dict[str, Channel]) -> list[str]:
     """Four columns with a line per sensor."""
+    units = {name: channel.unit for name, channel in channels.items()}
     return [
         "\n".join(s.name for s in incident.channels),
         "\n".join(amount(s.observed, units.get(s.name)) for s in incident.channels),
-        "\n".join(amount(s.expected, units.get(s.name)) for s in incident.channels),
+        "\n".join(amount(expected(s.expected, channels.get(s.name)), units.get(s.name)) for s in incident.channels),
         "\n".join(f"{s.share:.0%}" for s in incident.channels),
     ]
 

@@ -58,8 +58,10 @@ def fit_settings(seed: int = 0) -> FitSettings:
         model="conv",
         window=8,  # 4 s: leaves 114 of 180 readings' windows to fit on
         latent=3,  # per quarter of the window: a larger code learns to copy, and copies faults too
-        epochs=200,
-        patience=25,
+        batch_size=16,  # of 114 windows: several steps per epoch
+        learning_rate=3e-3,
+        epochs=150,
+        patience=30,
         calibration_share=0.25,
         validation_share=0.1,
         # a change of 2 % of what a sensor can do is never more than ordinary: a minute and a half does not show

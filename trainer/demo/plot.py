@@ -23,7 +23,7 @@ PANELS = 6
 
 _LINE, _EXPECTED, _THRESHOLD = "#2563a8", "#c2571a", "#b3261e"
 _FAULT, _LEARNED, _INCIDENT = "#f3c9a5", "#e3ecf5", "#b3261e"
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,

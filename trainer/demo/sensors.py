@@ -52,6 +52,16 @@ def watched(offered: Sequence[Channel], cores: int) -> tuple[Channel, ...]:
     return tuple(chosen)
 
 
+def expected(value: float | None, channel: Channel | None) -> float | None:
+    """An expected value as people should read it: within what the sensor can show.
+
+    A model that has never seen a disk busy may expect -200 kB/s; that is its way to say none.
+    """
+    if value is None or channel is None or channel.min is None or channel.max is None:
+        return value
+    return min(max(value, channel.min), channel.max)
+
+
 def amount(value: float | None, unit: str | None) -> str:
     """A value as people write it.
 
@@ -72,6 +82,6 @@ def amount(value: float | None, unit: str | None) -> str:
 def _three(value: float) -> str:
     """About three digits."""
     size = abs(value)
-    if size >= 100:
+    if size >= 100 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.1f}" if size >= 10 else f"{value:.2f}"

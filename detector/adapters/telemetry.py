@@ -11,6 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ _NETWORK = {
 }  # fmt: skip
 _STATS = {"ctx_switches": "cpu.switches", "interrupts": "cpu.interrupts", "soft_interrupts": "cpu.soft_interrupts"}
 _SWAP = {"sin": "swap.in", "sout": "swap.out"}
+#: Linux: the time during which some task waited for what (kernel documentation, "Pressure Stall Information").
+_PRESSURE = {"cpu": "pressure.cpu", "memory": "pressure.memory", "io": "pressure.io"}
 _PER_SECOND_UNIT = {
     "disk.read": "B/s", "disk.write": "B/s", "net.received": "B/s", "net.sent": "B/s", "swap.in": "B/s",
     "swap.out": "B/s", "disk.busy": "ms/s",
@@ -88,6 +91,7 @@ class Telemetry:
         self._rates: list[tuple[Rates, dict[str, str], Callable[[], Counters]]] = []
         for names, read in (
             (_DISK, self._disks), (_NETWORK, self._networks), (_STATS, self._stats), (_SWAP, self._swaps),
+            (_PRESSURE, _pressures),
         ):  # fmt: skip
             offered = {field for counted in read().values() for field in counted}
             names = {field: name for field, name in names.items() if field in offered}
@@ -157,6 +161,16 @@ class Telemetry:
 
     def _swaps(self) -> Counters:
         return _by_device({"": self._psutil.swap_memory()}, _SWAP)
+
+
+def _pressures() -> Counters:
+    """Hundredths of a second waited, so that their rate is per cent; without fields where the kernel does not tell."""
+    waited: dict[str, float] = {}
+    for what in _PRESSURE:
+        with suppress(OSError, ValueError, IndexError):  # an old kernel has none, some others refuse to read
+            some = Path("/proc/pressure", what).read_text().splitlines()[0]  # "some avg10=… avg60=… total=<µs>"
+            waited[what] = int(some.rpartition("total=")[2]) / 1e4
+    return {"": waited}
 
 
 def _by_device(found: Mapping[str, Any] | None, fields: Mapping[str, str]) -> Counters:

@@ -40,7 +40,7 @@ from trainer.demo.installation import Installation, installation
 from trainer.demo.plan import Plan, detector_settings, fit_settings
 from trainer.demo.plot import PANELS, Panel, Picture, draw
 from trainer.demo.recorder import Recorder, write_csv
-from trainer.demo.sensors import CORES, LEFT_OUT, watched
+from trainer.demo.sensors import CORES, left_out, watched
 from trainer.demo.story import Cause, Incident, Incidents, Provoked, Span, Verdict, judge
 from trainer.demo.watch import Watch
 from trainer.pipeline import learn
@@ -263,7 +263,7 @@ class Demo:
             incidents=self._incidents.all(),
             verdict=verdict,
             settings=facts(self._plan, self._detector, model, self._where.name),
-            left_out=list(LEFT_OUT.items()),
+            left_out=left_out(self._telemetry.channels, self._channels),
         )
 
     def _picture(self) -> Picture:

@@ -17,7 +17,8 @@ _MEGABYTE = 1e6
 #: Upper end of each channel's range, of a machine with one core where ``_PER_CORE`` has it too.
 _RANGE = {
     "cpu.user": 100, "cpu.system": 100, "cpu.iowait": 100,
-    "load.running": 10,
+    "pressure.cpu": 100, "pressure.memory": 100, "pressure.io": 100,
+    "load.running": 15,
     "memory.used": 100,
     "swap.in": 100 * _MEGABYTE, "swap.out": 100 * _MEGABYTE,
     "disk.read": 500 * _MEGABYTE, "disk.write": 500 * _MEGABYTE, "disk.reads": 5000, "disk.writes": 5000,
@@ -28,26 +29,37 @@ _RANGE = {
 }  # fmt: skip
 _PER_CORE = {"load.running", "cpu.switches", "cpu.interrupts"}
 
-#: Left out, and why; said on the page.
-LEFT_OUT = {
+_LEFT_OUT = {
+    "load.running": "counts the tasks of one instant; pressure.cpu tells the time that tasks waited for a core",
     "load.1min": "an average over minutes: it still carries the training, and the last fault",
-    "load.threads, net.packets_*, cpu.soft_interrupts": "say what other channels say already",
-    "cpu.nice, cpu.steal": "other users' and other guests' doing",
+    "load.threads": "the process count says it already",
+    "net.packets_in": "net.received says it already",
+    "net.packets_out": "net.sent says it already",
+    "cpu.soft_interrupts": "cpu.interrupts says it already",
+    "cpu.nice": "work that asked to be of no importance",
+    "cpu.steal": "what other guests of the same host do",
     "swap.used": "never comes back after a fault on a machine that is short of memory",
 }
 
 
+def left_out(offered: Sequence[Channel], chosen: Sequence[Channel]) -> list[tuple[str, str]]:
+    """(channel, why) of what a host offers and the demo does not watch."""
+    names = {channel.name for channel in offered} - {channel.name for channel in chosen}
+    return [(name, why) for name, why in _LEFT_OUT.items() if name in names]
+
+
 def watched(offered: Sequence[Channel], cores: int) -> tuple[Channel, ...]:
     """The channels to watch, with ranges, out of those that a host with so many cores offers."""
+    names = {channel.name for channel in offered}
     chosen = []
     for channel in offered:
         name = channel.name
         if name.startswith("cpu.core"):
             top = 100.0
-        elif name in _RANGE:
-            top = float(_RANGE[name]) * (cores if name in _PER_CORE else 1)
-        else:
+        elif name not in _RANGE or (name == "load.running" and "pressure.cpu" in names):
             continue
+        else:
+            top = float(_RANGE[name]) * (cores if name in _PER_CORE else 1)
         chosen.append(Channel(name=name, unit=channel.unit, min=0.0, max=top))
     return tuple(chosen)
 

@@ -23,6 +23,15 @@ POLICY = Policy(k=2, n=3, quiet=3, unseen=20)
 Row = tuple[str, int, list[float | None]]  # stream, seconds, values
 
 
+MODEL_CHANNELS = ("c0", "c1", "c2")
+QUIET, LOUD = [0.1, -0.1, 0.1], [9.0, -9.0, 9.0]
+
+
+def rows(stream: str = "a", start: int = 0, loud: range = range(20, 30), stop: int = 50) -> list[Row]:
+    """One reading a second, loud for a while."""
+    return [(stream, t, LOUD if t in loud else QUIET) for t in range(start, stop)]
+
+
 class CrashError(Exception):
     """What a kill -9 would have been."""
 

@@ -7,7 +7,7 @@ import time
 
 import orjson
 import pytest
-from pipeline import POLICY, Row, fill, offline, produce, serve
+from pipeline import MODEL_CHANNELS, POLICY, fill, offline, produce, rows, serve
 from tiny_model import tiny_model
 
 from detector.adapters.memory import MemoryBroker, MemoryLog
@@ -17,11 +17,6 @@ from detector.monitor import Monitor
 from schemas.errors import Fenced
 
 MODEL = tiny_model(threshold=1.0)
-QUIET, LOUD = [0.1, -0.1, 0.1], [9.0, -9.0, 9.0]
-
-
-def rows(stream: str = "a", start: int = 0, loud: range = range(20, 30), stop: int = 50) -> list[Row]:
-    return [(stream, t, LOUD if t in loud else QUIET) for t in range(start, stop)]
 
 
 def types(broker: MemoryBroker) -> list[str]:
@@ -48,7 +43,7 @@ def test_where_nothing_is_committed_from_says_where_to_start(start: str, expecte
         reading = {
             "stream": stream,
             "timestamp": t * 1000,
-            "values": dict(zip(["c0", "c1", "c2"], values, strict=True)),
+            "values": dict(zip(MODEL_CHANNELS, values, strict=True)),
         }
         broker.produce(orjson.dumps(reading), timestamp_ms=t * 1000)
     serve(MODEL, broker, start=start)

@@ -131,7 +131,10 @@ class Service:
         self._forget()
         self._observer.ready(False, "restoring")
         self._observer.assigned(partitions)
-        starts = {partition: self._restore_one(partition) for partition in sorted(partitions)}
+        starts = {}
+        for partition in sorted(partitions):
+            self._observer.beat()
+            starts[partition] = self._restore_one(partition)
         held = self._replay({p: at for p, at in starts.items() if at < self._progress[p].offset})
         if self._stop.is_set():  # half restored: nothing of it may be committed
             self._forget()

@@ -17,7 +17,9 @@ from schemas.errors import SettingsError
 from schemas.moment import parse_duration, parse_time
 
 #: Seconds, written as 500ms, 60s, 5min, 1h, 14d or a bare number.
-Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
+Duration = Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=float | str), Field(ge=0)]
+
+SETTINGS_VERSION = 1
 
 DEFAULT_FILE = "residual.toml"
 

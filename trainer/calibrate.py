@@ -39,8 +39,6 @@ class Calibrated:
     """``[n]``, which of the S."""
     score: Scores
     """``[n]``, raw, smoothed."""
-    share: Scores
-    """``[C]``: each channel's share of the error in the calibration stretch."""
     warnings: list[str]
 
 
@@ -50,7 +48,7 @@ def calibrate(draft: Model, table: Table, data: Prepared, rate: float) -> Calibr
     A stream with enough scores for the rate gets a threshold of its own, the others that of all scores together. Raises
     DataError where there is no score at all.
     """
-    times, stream, score, share = _raw_scores(draft, table, data)
+    times, stream, score = _raw_scores(draft, table, data)
     if not len(score):
         raise DataError(
             f"no reading of the calibration stretch can be scored with a window of {data.window}: bring more data, or "
@@ -68,13 +66,11 @@ def calibrate(draft: Model, table: Table, data: Prepared, rate: float) -> Calibr
             f"threshold is the largest of them, {score.max():.3g}, raised to {group:.3g} as if their tail were "
             "exponential"
         )
-    return Calibrated(group, threshold, own, *tail(score / threshold[stream]), times, stream, score, share, warnings)
+    return Calibrated(group, threshold, own, *tail(score / threshold[stream]), times, stream, score, warnings)
 
 
-def _raw_scores(
-    draft: Model, table: Table, data: Prepared
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Scores, Scores]:
-    """Times, streams and smoothed scores ``[n]`` of the calibration stretch, and shares ``[C]`` of the error.
+def _raw_scores(draft: Model, table: Table, data: Prepared) -> tuple[NDArray[np.int64], NDArray[np.int64], Scores]:
+    """Times, streams and smoothed scores ``[n]`` of the calibration stretch.
 
     The newest readings before it go in first, so that its first reading is scored as any other.
     """
@@ -86,15 +82,12 @@ def _raw_scores(
         wanted[rows[table.times[rows] < start][-history:]] = True
     engine = Engine(draft)
     rows = np.flatnonzero(wanted)
-    score, error = np.full(len(rows), np.nan), np.zeros(data.channels)
+    score = np.full(len(rows), np.nan)
     fresh = table.times[rows] >= data.calibration_start[stream[rows]]
     names = [table.streams[row] for row in rows]
     for at in range(0, len(rows), BATCH):
         part = slice(at, at + BATCH)
         readings = Readings(0, names[part], table.times[rows[part]], table.values[rows[part]])
-        scored = engine.process([readings])
-        score[part] = scored.score
-        error += np.nansum(scored.error[fresh[part]], axis=0, dtype=np.float64)
+        score[part] = engine.process([readings]).score
     kept = fresh & ~np.isnan(score)
-    total = error.sum()
-    return table.times[rows[kept]], stream[rows[kept]], score[kept], error / (total if total > 0 else 1.0)
+    return table.times[rows[kept]], stream[rows[kept]], score[kept]

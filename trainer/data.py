@@ -22,6 +22,7 @@ from detector.engine.segments import blocks
 from schemas.errors import DataError, SettingsError
 from schemas.manifest import Channel
 from schemas.moment import SECOND_NS
+from schemas.reading import FieldNames
 from trainer.scaling import Scaling, scaling_of
 from trainer.settings import FitSettings
 
@@ -30,7 +31,7 @@ KAFKA = "kafka://"
 #: Scaled values beyond this say no more than "very far": one wild reading must not outweigh all others.
 CLIP = 10.0
 
-#: Windows in the fit part below which no model is worth its name.
+#: Windows, of all parts together, below which no model is worth its name.
 LEAST_WINDOWS = 100
 
 Floats = NDArray[np.float32]
@@ -122,10 +123,10 @@ def load(sources: Sequence[str], settings: FitSettings, catalogue: Sequence[Chan
     servers, slash, topic = topics[0].removeprefix(KAFKA).partition("/")
     if not servers or not slash or not topic or "/" in topic:
         raise SettingsError(f"{topics[0]} is no topic's address: write kafka://HOST:PORT/TOPIC")
-    from detector.adapters.history import read_topic  # here: files need no Kafka client
+    from detector.history import read_topic  # here: files need no Kafka client
 
-    table: Table = read_topic(servers, topic, settings.span, channels=names)
-    return table
+    fields = FieldNames(stream=settings.stream_field, timestamp=settings.timestamp_field, values=settings.values_field)
+    return read_topic(servers, topic, settings.span, names, fields=fields)
 
 
 def read_catalogue(path: str) -> list[Channel]:
@@ -245,17 +246,17 @@ def scaled(values: Floats, observed: NDArray[np.bool_], scaling: Scaling, stream
 
 
 def _check_enough(prepared: Prepared, readings: int) -> None:
-    needed = prepared.window + LEAST_WINDOWS
-    fitted, kept = len(prepared.fit_ends), len(prepared.calibration_ends)
-    if fitted < LEAST_WINDOWS:
+    parts = {"fit": prepared.fit_ends, "calibrate": prepared.calibration_ends}
+    total = sum(map(len, (prepared.fit_ends, prepared.validation_ends, prepared.calibration_ends)))
+    found = f"{readings} readings, one every {prepared.interval_ns / SECOND_NS:g} s as the median step says"
+    if total < LEAST_WINDOWS:
         raise DataError(
-            f"{readings} readings of {len(prepared.names)} streams hold {fitted} windows of {prepared.window} readings "
-            f"to fit on; {LEAST_WINDOWS} are needed: bring more data, about {2 * needed} readings of one stream "
-            f"without gaps, or take a shorter --set window (the step between readings was found to be "
-            f"{prepared.interval_ns / SECOND_NS:g} s)"
+            f"{found}, hold {total} whole windows of {prepared.window}; {LEAST_WINDOWS} are needed: bring at least "
+            f"{prepared.window + LEAST_WINDOWS} readings without gaps, or take a shorter window with --set window=N"
         )
-    if not kept:
-        raise DataError(
-            f"no whole window of {prepared.window} readings lies in the last {readings} readings' calibration stretch: "
-            "bring more data, or take a larger --set calibration_share"
-        )
+    for purpose, ends in parts.items():
+        if not len(ends):
+            raise DataError(
+                f"{found}, hold no whole window of {prepared.window} to {purpose} on: bring more readings without "
+                "gaps, or change --set calibration_share=…"
+            )

@@ -12,10 +12,11 @@ from trainer.models import Architecture
 class Graph(nn.Module):
     """From raw windows to scores.
 
-    ``normal`` ``[C]``: the mean square error of each channel on normal data that the weights were not fitted on. A
-    channel's error is divided by it before the channels are averaged: what a channel usually gets wrong counts as 1,
-    so a channel that is hard to predict cannot drown out one that is easy. (The idea of standardised residuals; on the
-    server sets that this was measured on, the largest single gain in ranking.)
+    ``normal`` ``[C]``: the mean square error of each channel on normal data that the weights were not fitted on, plus a
+    floor, which bounds what a channel may count that was never wrong. A channel's error is divided by it before the
+    channels are averaged: what a channel usually gets wrong counts as 1, so a channel that is hard to predict cannot
+    drown out one that is easy. (Standardised residuals; on the servers that this was measured on, the largest single
+    gain in ranking.)
     """
 
     weight: Tensor
@@ -51,13 +52,12 @@ class Graph(nn.Module):
 
 
 @torch.no_grad()
-def normal_error(model: Architecture, held_out: Windows, floor: float) -> Tensor:
-    """Mean square error ``[C]`` of the newest reading of held-out windows, plus ``floor``; scaled units.
+def mean_square_error(model: Architecture, held_out: Windows) -> Tensor:
+    """Mean square error ``[C]`` of the newest reading of held-out normal windows, scaled units; 1 where none is there.
 
     Estimated on the calibration stretch: it is the longest and latest normal stretch that neither moved the weights nor
     said when to stop. Its scores also set the threshold; that one mean of thousands of readings enters them all alike
     leaves them exchangeable among each other and moves a new score against them by a part in their number.
-    ``floor`` bounds what a channel may count that was never wrong; a channel without a reading gets 1.
     """
     total = torch.zeros(held_out.data.channels, dtype=torch.float64)
     count = torch.zeros(held_out.data.channels, dtype=torch.float64)
@@ -67,4 +67,4 @@ def normal_error(model: Architecture, held_out: Windows, floor: float) -> Tensor
         residual = z[:, -1] - model.newest(model.encode(z))  # [b, C]
         total += torch.where(there, residual, 0.0).double().square().sum(0)  # [C]
         count += there.sum(0)  # [C]
-    return torch.where(count > 0, total / count.clamp(min=1) + floor, 1.0).float()
+    return torch.where(count > 0, total / count.clamp(min=1), 1.0).float()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+import warnings
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from detector.engine.model import Model
 from trainer.report import LISTED, Report
@@ -37,7 +39,7 @@ _STYLE: Any = {
     "lines.linewidth": 1.1,
     "legend.frameon": False,
     "svg.hashsalt": "residual",  # the same report, the same bytes
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
 }
 
 _PAGE = """<!doctype html>
@@ -48,11 +50,12 @@ body {{ font: 15px/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif;
   max-width: 60rem; margin: 2.5rem auto 4rem; padding: 0 1.2rem; }}
 h1 {{ font-size: 1.7rem; margin: 0 0 .2rem; }} h2 {{ font-size: 1.15rem; margin: 2.2rem 0 .4rem; }}
 .lead {{ color: #4a525a; margin: 0 0 1.4rem; }} p {{ margin: .3rem 0 .8rem; }}
-.facts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .7rem; margin: 1.2rem 0; }}
+.facts {{ display: grid; grid-template-columns: repeat(3, 1fr); gap: .7rem; margin: 1.2rem 0; }}
 .facts div {{ background: #f4f6f8; border-radius: .5rem; padding: .6rem .8rem; }}
 .facts b {{ display: block; font-size: 1.2rem; font-weight: 600; }} .facts span {{ color: #5b6470; font-size: .85rem; }}
 .warning {{ background: #fdf3e4; border-left: 4px solid #d58a1c; padding: .5rem .8rem; margin: .8rem 0; }}
-svg {{ max-width: 100%; height: auto; display: block; }}
+@media (max-width: 40rem) {{ .facts {{ grid-template-columns: 1fr; }} }}
+svg {{ width: 100%; height: auto; display: block; }}
 table {{ border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; }}
 th {{ text-align: left; color: #5b6470; font-weight: 600; border-bottom: 1px solid #c6ccd2; }}
 td, th {{ padding: .22rem .7rem .22rem 0; }} td {{ border-bottom: 1px solid #eceff1; }}
@@ -93,7 +96,7 @@ def _facts(model: Model, report: Report) -> str:
     manifest = model.manifest
     facts = [
         (f"{len(manifest.channels)}", "channels"),
-        (f"{manifest.window} readings", f"window, one every {manifest.interval_s:g} s"),
+        (f"{manifest.window} readings", f"in a window, one every {_duration(manifest.interval_s)}"),
         (f"{report.windows['fit']:,}", "windows fitted on"),
         (f"{report.windows['validation']:,}", "windows to stop by"),
         (f"{manifest.calibration.readings:,}", "scores to calibrate by"),
@@ -170,6 +173,7 @@ def _training(report: Report) -> Iterable[str]:
             axes.plot(epochs, [np.nan if v is None else v for v in loss], color=colour, label=name)
         axes.axvline(report.best + 1, color="#8a929b", linestyle=":", label="kept")
         axes.set_yscale("log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("epoch")
         axes.set_ylabel("mean squared error, scaled")
         axes.legend(loc="upper right", fontsize=8)
@@ -177,29 +181,31 @@ def _training(report: Report) -> Iterable[str]:
 
 
 def _channels(model: Model, report: Report) -> str:
-    streams, order = model.streams, np.argsort(-np.array(report.shares), kind="stable")[:CHANNELS]
-    largest = max(report.shares, default=0.0) or 1.0
-    rows = []
-    for c in order:
-        channel, share = model.manifest.channels[c], report.shares[c]
-        rows.append(
-            (
-                html.escape(channel.name),
-                html.escape(channel.unit or ""),
-                _value(channel.min),
-                _value(channel.max),
-                _value(float(streams.group_loc[c])),
-                _value(float(streams.group_scale[c])),
-                f"{share:.1%}",
-                f'<i style="width:{share / largest:.0%}"></i>',
-            )
+    level, spread = model.streams.group_loc, model.streams.group_scale
+    square = np.square(report.usual_error)
+    share = square / max(float(square.sum()), 1e-30)
+    order = np.argsort(-share, kind="stable")[:CHANNELS]
+    rows = [
+        (
+            html.escape(model.manifest.channels[c].name),
+            html.escape(model.manifest.channels[c].unit or ""),
+            _value(model.manifest.channels[c].min),
+            _value(model.manifest.channels[c].max),
+            _value(float(level[c])),
+            _value(float(spread[c])),
+            _value(report.usual_error[c] * float(spread[c])),
+            f"{share[c]:.1%}",
+            f'<i style="width:{share[c] / max(share[order[0]], 1e-30):.0%}"></i>',
         )
-    more = "" if len(order) == len(report.shares) else f"<p>The first {CHANNELS} of {len(report.shares)}.</p>"
-    heads = ("channel", "unit", "least", "largest", "level", "spread", "share of normal error", "")
+        for c in order
+    ]
+    more = "" if len(order) == len(share) else f"<p>The first {CHANNELS} of {len(share)}.</p>"
+    heads = ("channel", "unit", "least", "largest", "level", "spread", "usual error", "share", "")
     return (
-        "<p>Range, level and spread of normal data over all streams; share: how much of the calibration stretch's "
-        "error is this channel's. One that leads by far is hard to predict, or was not normal there.</p>"
-        + _table(heads, rows, ("", "", "n", "n", "n", "n", "n", "bar"))
+        "<p>Range, level and spread of normal data over all streams. Usual error: how far off the model is on the "
+        "calibration stretch (root mean square); a score weighs a channel's error against it. Share: the channel's "
+        "part of all squared errors, in spreads. One that leads by far is hard to predict, or was not normal there.</p>"
+        + _table(heads, rows, ("", "", "n", "n", "n", "n", "n", "n", "bar"))
         + more
     )
 
@@ -224,7 +230,10 @@ def _streams(model: Model, report: Report) -> str:
 def _versions(model: Model, report: Report) -> str:
     manifest = model.manifest
     facts: dict[str, Any] = {
-        **{f"setting {name}": value for name, value in report.settings.items()},
+        **{
+            f"setting {name}": f"{value:.4g}" if isinstance(value, float) else value
+            for name, value in report.settings.items()
+        },
         **manifest.made_with,
         "graph SHA-256": manifest.graph_sha256,
         "data SHA-256": manifest.training.data_sha256,
@@ -251,14 +260,26 @@ def _plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def _duration(seconds: float) -> str:
+    """Seconds in the largest unit that gives a whole number of at least one."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"
+
+
 def _short(name: str) -> str:
-    """A legend's text: not too long, and no underscore first, which matplotlib would hide."""
+    """A legend's text: not too long, no formula, and no underscore first, which matplotlib would leave out."""
     name = name if len(name) <= 24 else name[:23] + "…"
-    return name.replace("$", r"\$") if not name.startswith("_") else f"\u200b{name}"
+    name = name.replace("$", r"\$")
+    return f" {name}" if name.startswith("_") else name
 
 
 def _svg(figure: Figure) -> str:
     text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    with warnings.catch_warnings():
+        # letters that matplotlib's own font lacks: it only measures them, the browser draws them
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
     return svg[svg.index("<svg") :]

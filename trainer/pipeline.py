@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from detector.adapters.files import Table
 from detector.engine.calibration import FLOOR
@@ -29,7 +28,7 @@ from trainer.calibrate import Calibrated, calibrate
 from trainer.data import Prepared, fingerprint, prepare
 from trainer.export import gate, to_onnx
 from trainer.fit import Curve, fit
-from trainer.graph import Graph, normal_error
+from trainer.graph import Graph, mean_square_error
 from trainer.models import ARCHITECTURES
 from trainer.report import Report, collect
 from trainer.settings import FitSettings
@@ -69,8 +68,8 @@ def learn(
         f"validate, {len(data.calibration)} to calibrate"
     )
     network, curve = fit(data, settings)
-    with torch.no_grad():
-        graph = Graph(network, normal_error(network, data.calibration, settings.error_floor)).eval()
+    mean_square = mean_square_error(network, data.calibration)
+    graph = Graph(network, mean_square + settings.error_floor).eval()
     onnx_bytes = to_onnx(graph, window, data.channels)
     batching = gate(graph, onnx_bytes, data.calibration, settings.seed)
     say(f"{settings.model} fitted and exported; PyTorch and ONNX Runtime agree")
@@ -78,7 +77,7 @@ def learn(
     calibrated = calibrate(draft, table, data, settings.rate)
     model = _finished(draft, calibrated)
     say(f"calibrated on {len(calibrated.score)} scores: raw {calibrated.group:.4g} counts as 1")
-    return Learned(model, collect(table, data, curve, calibrated, settings), calibrated.warnings)
+    return Learned(model, collect(table, data, curve, calibrated, mean_square.numpy(), settings), calibrated.warnings)
 
 
 def _values(data: Prepared) -> StreamValues:

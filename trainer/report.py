@@ -55,13 +55,21 @@ class Report(Frozen):
     windows: dict[str, int]
     lines: list[Line]
     streams: list[StreamRow]
-    shares: list[float]
+    usual_error: list[float]
+    """Root mean square error of each channel on held-out normal data, scaled units."""
     above: int
     warnings: list[str]
 
 
-def collect(table: Table, data: Prepared, curve: Curve, calibrated: Calibrated, settings: FitSettings) -> Report:
-    """What the report of a model shows."""
+def collect(
+    table: Table,
+    data: Prepared,
+    curve: Curve,
+    calibrated: Calibrated,
+    mean_square: NDArray[np.float32],
+    settings: FitSettings,
+) -> Report:
+    """What the report of a model shows; ``mean_square`` ``[C]``: of held-out normal data, scaled units."""
     score = calibrated.score / calibrated.threshold[calibrated.stream]
     counts = np.bincount(calibrated.stream, minlength=len(data.names))
     rows = np.unique(np.array(table.streams, dtype=object), return_counts=True)[1]
@@ -84,7 +92,7 @@ def collect(table: Table, data: Prepared, curve: Curve, calibrated: Calibrated, 
             )
             for s, name in enumerate(data.names[:LISTED])
         ],
-        shares=[float(v) for v in calibrated.share],
+        usual_error=[float(f"{v:.5g}") for v in np.sqrt(mean_square)],
         above=int((score > 1).sum()),
         warnings=calibrated.warnings,
     )  # fmt: skip

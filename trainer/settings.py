@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from schemas.errors import SettingsError
 from schemas.settings import DEFAULT_FILE, Duration, Settings
@@ -30,7 +29,7 @@ class FitSettings(Settings):
     seed: int = Field(0, ge=0, lt=2**32, description="seed of everything random: the same seed, the same model")
     window: int | None = Field(None, ge=1, le=4096, description="readings in a window; the architecture's own default")
     latent: int | None = Field(None, ge=1, description="size of the code; the architecture's own default")
-    variance: float = Field(0.95, gt=0, le=1, description="pca without latent: share of the variance that is kept")
+    variance: float = Field(0.9, gt=0, le=1, description="pca without latent: share of the variance that is kept")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="step size of Adam")
     batch_size: int = Field(128, ge=1, description="windows of a training step")
     patience: int = Field(8, ge=1, description="epochs without a better validation loss after which training stops")
@@ -40,7 +39,12 @@ class FitSettings(Settings):
     smoothing_span: float = Field(8, ge=1, le=1000, description="span of the moving average of raw scores; 1 is none")
     scale_floor: float = Field(0.01, gt=0, le=1, description="least scale, as a share of the channel's normal range")
     error_floor: float = Field(0.01, gt=0, description="added to a channel's normal mean square error, scaled units")
-    span: Duration = Field(14 * 86400.0, gt=0, description="kafka://… only: how far back from the newest reading")
+    span: Duration = Field(
+        "14d", gt=0, validate_default=True, description="kafka://… only: how far back from the newest reading"
+    )
+    stream_field: str = Field("stream", min_length=1, description="kafka://… only: name of a reading's stream field")
+    timestamp_field: str = Field("timestamp", min_length=1, description="kafka://… only: … timestamp field")
+    values_field: str = Field("values", min_length=1, description="kafka://… only: … values field")
     threads: int = Field(1, ge=1, le=256, description="threads of PyTorch; another number may change the last digits")
 
     @classmethod
@@ -86,14 +90,14 @@ class FitSettings(Settings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then the environment, then the table ``[trainer]`` of the file: the detector's keys lie beside it."""
-        table = _table(settings_cls.model_config.get("toml_file"))
-        return init_settings, env_settings, InitSettingsSource(settings_cls, table)
+        return init_settings, env_settings, _Table(settings_cls)
 
 
-def _table(path: Any) -> dict[str, Any]:
-    if path is None:
-        return {}
-    table = tomllib.loads(Path(path).read_text(encoding="utf-8")).get(TABLE, {})
-    if not isinstance(table, dict):
-        raise ValueError(f"[{TABLE}] is no table")  # noqa: TRY004 — what the caller translates
-    return table
+class _Table(TomlConfigSettingsSource):
+    """The trainer's table of the file."""
+
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
+        table = super()._read_file(file_path).get(TABLE, {})
+        if not isinstance(table, dict):
+            raise ValueError(f"{TABLE} is no table: write [{TABLE}]")  # noqa: TRY004 — what the caller translates
+        return table

@@ -72,7 +72,7 @@ def test_the_page_stands_alone_and_says_what_happened(tmp_path: Path) -> None:
     assert "a &lt;host&gt;" in text
     assert "every &lt;core&gt; busy" in text
     assert "<host>" not in text
-    assert "caught 2.0 s after its start" in text
+    assert "every &lt;core&gt; busy: caught after 2.0 s" in text
     assert "clean: yes" in text
     assert "refresh" not in text
     for shown in ("99.4 %", "7.25 %", "250 MB/s", "75%"):

@@ -41,8 +41,8 @@ def facts(plan: Plan, detector: DetectorSettings, model: Model | None, where: st
         (
             "when it counts",
             f"{plan.settle_s:g} s after training nothing counts; a fault is caught by an incident that opens from its "
-            f"start to {plan.grace_s:g} s past its end; until that has resolved, at most {plan.wake_s:g} s, what "
-            "opens is the fault's wake; any other incident is a false alarm",
+            f"start to {plan.grace_s:g} s past its end; until that has resolved, {plan.calm_s:g} to "
+            f"{plan.wake_s:g} s, what opens is the fault's wake; any other incident is a false alarm",
         ),
     ]
     return found

@@ -61,9 +61,10 @@ class InKafka:
         from kafka import KafkaProducer  # here: the demo in memory needs no Kafka client
 
         from detector.adapters.kafka_clients import Clients
+        from detector.adapters.kafka_errors import VENDOR, translate
 
         self._servers, self._prefix = servers, f"residual-demo-{uuid4().hex[:8]}"
-        self._topics = [f"{self._prefix}-readings"]
+        self._topics, self._groups = [f"{self._prefix}-readings"], list[str]()
         self.name = f"Kafka at {servers}, topics {self._prefix}-…"
         self._admin = Clients(servers, self._prefix).admin(time.monotonic() + PATIENCE_S)
         self._failed: Exception | None = None
@@ -71,9 +72,9 @@ class InKafka:
             self._admin.create_topics({self._topics[0]: {"num_partitions": 1, "replication_factor": -1}})
             self._admin.wait_for_topics(self._topics, timeout_ms=int(PATIENCE_S * 1000))
             self._producer = KafkaProducer(bootstrap_servers=servers.split(","), acks="all", linger_ms=5)
-        except BaseException:
+        except VENDOR as error:
             self._admin.close()
-            raise
+            raise translate(error, f"making the topic {self._topics[0]}") from error
 
     def produce(self, key: bytes, value: bytes, timestamp_ms: int) -> None:
         """See ``Installation.produce``. Raises what an earlier reading failed with."""
@@ -91,13 +92,14 @@ class InKafka:
 
         own = [f"{self._prefix}-{group}-{what}" for what in ("alerts", "dead-letters", "state")]
         self._topics += own
+        self._groups.append(f"{self._prefix}-{group}")
         return KafkaLog(
             bootstrap_servers=self._servers,
             readings_topic=self._topics[0],
             alerts_topic=own[0],
             dead_letters_topic=own[1],
             state_topic=own[2],
-            group_id=f"{self._prefix}-{group}",
+            group_id=self._groups[-1],
             startup_timeout_s=PATIENCE_S,
         )
 
@@ -107,6 +109,8 @@ class InKafka:
             self._producer.close(timeout=5)
         with suppress(Exception):
             self._admin.delete_topics(self._topics)
+        with suppress(Exception):
+            self._admin.delete_groups(self._groups)
         with suppress(Exception):
             self._admin.close()
 

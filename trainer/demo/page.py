@@ -10,6 +10,7 @@ from pathlib import Path
 from detector.adapters.aside import aside
 from schemas.errors import SettingsError
 from schemas.manifest import Channel
+from schemas.moment import SECOND_NS
 from trainer.demo.console import clock
 from trainer.demo.sensors import amount, expected
 from trainer.demo.story import Cause, Incident, Span, Verdict
@@ -107,12 +108,10 @@ def _body(content: Content) -> Iterable[str]:
 
 def _facts(content: Content, verdict: Verdict) -> Iterable[str]:
     for fault, what in content.faults:
-        caught = fault.name not in verdict.missed
         first = _caught_by(fault, content.incidents, verdict)
-        how = f"caught {max(first.opened - fault.start, 0) / 1e9:.1f} s after its start" if first else "missed"
-        yield _fact(
-            how if caught else "missed", f"{fault.name}: {what}, {clock(fault.start)}–{clock(fault.end)}", caught
-        )
+        how = f"caught after {(first.opened - fault.start) / SECOND_NS:.1f} s" if first else "missed"
+        when = f"{clock(fault.start)}–{clock(fault.end)}"
+        yield _fact(f"{fault.name}: {how}", f"{what}; {when}", first is not None)
     count = verdict.false_alarms
     yield _fact(f"{count} false alarm{'s' * (count != 1)}", "incidents that no fault caused", not count)
     yield _fact(f"clean: {'yes' if verdict.clean else 'no'}", "every fault caught, nothing else said", verdict.clean)

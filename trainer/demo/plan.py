@@ -30,10 +30,12 @@ class Plan:
     #: watched before the first fault and after the last one
     quiet_s: float = 12.0
     fault_s: float = 15.0
-    #: an incident that opens this long after a fault's end was still caused by it: the window reaches back
-    grace_s: float = 5.0
+    #: an incident that opens this long after a fault's end was still caused by it: k of n takes so long
+    grace_s: float = 2.5
     #: after a fault the incident must resolve and the machine calm down: until then nothing counts as a false alarm
     wake_s: float = 20.0
+    #: … but no sooner than this: by then the windows and the moving average have forgotten the fault
+    calm_s: float = 8.0
     redraw_s: float = 2.0
 
     @classmethod
@@ -43,7 +45,7 @@ class Plan:
             raise SettingsError(f"--seconds {seconds:g}: at least {LEAST_SECONDS:g} are needed to learn what is normal")
         interval = min(INTERVAL_S, seconds / LEAST_READINGS)
         if fast:
-            return cls(interval, seconds, settle_s=3, quiet_s=2, fault_s=4, grace_s=2, wake_s=6, redraw_s=1)
+            return cls(interval, seconds, settle_s=3, quiet_s=2, fault_s=4, grace_s=1, wake_s=8, calm_s=3, redraw_s=1)
         return cls(interval, seconds)
 
     @property

@@ -82,7 +82,7 @@ def draw(picture: Picture) -> str:
         # placed by hand: an automatic layout doubles the time of drawing, which is part of what is watched
         grid = figure.add_gridspec(
             1 + rows, 2, height_ratios=[2.1, *[1] * rows], left=0.065, right=0.99, bottom=0.5 / height,
-            top=1 - 0.3 / height, wspace=0.16, hspace=0.42,
+            top=1 - 0.3 / height, wspace=0.16, hspace=0.34,
         )  # fmt: skip
         score = figure.add_subplot(grid[0, :])
         _score(score, picture)

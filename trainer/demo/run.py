@@ -168,9 +168,9 @@ class Demo:
         self._console.say(f"{clock(end)}  fault over {fault.name}")
         if broken:
             raise ResidualError(f"the fault '{fault.name}' could not be provoked: one of its processes failed")
-        grace_over = time.monotonic() + plan.grace_s
+        soonest = time.monotonic() + plan.calm_s
         self._pass(
-            "waiting for quiet", plan.wake_s, painter, until=lambda: time.monotonic() > grace_over and self._quiet()
+            "waiting for quiet", plan.wake_s, painter, until=lambda: time.monotonic() > soonest and self._quiet()
         )
         self._provoked[-1] = replace(self._provoked[-1], calm=now())
 
@@ -221,9 +221,9 @@ class Demo:
             if first is None:
                 lines.append(f"MISSED   {span.name}: no incident opened")
             else:
-                after = max(first.opened - span.start, 0) / SECOND_NS
+                after = (first.opened - span.start) / SECOND_NS
                 sensors = ", ".join(share.name for share in first.channels)
-                lines.append(f"caught   {span.name}: {after:.1f} s after its start, by {sensors}")
+                lines.append(f"caught   {span.name}: after {after:.1f} s, by {sensors}")
         for incident in incidents:
             if verdict.causes[incident.id][0] is Cause.FALSE_ALARM:
                 sensors = ", ".join(share.name for share in incident.channels)

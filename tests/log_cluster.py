@@ -72,8 +72,13 @@ class KafkaCluster:
     def member(self, replica_id: str | None = None, **settings: Any) -> KafkaLog:
         names = {"alerts": "alerts_topic", "dead": "dead_letters_topic", "state": "state_topic"}
         topics = {setting: f"{self.group}-{name}" for name, setting in names.items()}
-        wanted = {"readings_topic": self.readings, "group_id": self.group, **topics, **self.settings, **settings}
-        log = KafkaLog(bootstrap_servers=self.bootstrap, replica_id=replica_id, **wanted)
+        wanted = {
+            "readings_topic": self.readings,
+            "group_id": self.group,
+            "bootstrap_servers": self.bootstrap,
+            **topics,
+        }
+        log = KafkaLog(replica_id=replica_id, **(wanted | self.settings | settings))
         self._members.append(log)
         return log
 

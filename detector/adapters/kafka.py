@@ -90,6 +90,17 @@ class KafkaLog:
             self._admin = self._open_admin(deadline)
             counts = patiently(lambda: ensure_topics(self._admin, topics, deadline), "looking for the topics", 10)
             self._partitions = [TopicPartition(readings_topic, p) for p in range(counts[readings_topic])]
+            self._consumer = self._clients.consumer(
+                deadline,
+                group_id=group_id,
+                # a lasting name keeps its partitions over a restart within the session's time-out (KIP-345)
+                group_instance_id=replica_id,
+                session_timeout_ms=int(session_timeout_s * 1000),
+                heartbeat_interval_ms=int(min(HEARTBEAT_S, session_timeout_s / 3) * 1000),
+                max_poll_interval_ms=int(max_poll_interval_s * 1000),
+            )
+            self._closers.append(self._leave)
+            self._member = Member(self._consumer, readings_topic)
             wait_s = transaction_timeout_s + OPEN_TRANSACTION_S
             self._state = StateTopic(
                 self._clients.consumer(deadline), state_topic, group_id, self._high_watermark, wait_s
@@ -108,17 +119,6 @@ class KafkaLog:
                 deadline=deadline,
             )
             self._closers.append(lambda: self._publisher.close(CLOSE_S))
-            self._consumer = self._clients.consumer(
-                deadline,
-                group_id=group_id,
-                # a lasting name keeps its partitions over a restart within the session's time-out (KIP-345)
-                group_instance_id=replica_id,
-                session_timeout_ms=int(session_timeout_s * 1000),
-                heartbeat_interval_ms=int(min(HEARTBEAT_S, session_timeout_s / 3) * 1000),
-                max_poll_interval_ms=int(max_poll_interval_s * 1000),
-            )
-            self._closers.append(self._leave)
-            self._member = Member(self._consumer, readings_topic)
         except BaseException:
             self.close()
             raise
@@ -247,7 +247,7 @@ class KafkaLog:
         if self._closed:
             return
         self._closed = True
-        for close in reversed(self._closers):
+        for close in self._closers:
             try:
                 close()
             except Exception as error:  # noqa: BLE001 — the group and the broker find out anyway

@@ -11,13 +11,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka import errors as vendor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.net.compat import KafkaNetClient
 
-from detector.adapters.kafka_errors import VENDOR, translate
+from detector.adapters.kafka_errors import ACCESS, VENDOR, translate
 from detector.adapters.kafka_topics import MAX_MESSAGE_BYTES
 from schemas.errors import BrokerUnavailable, SettingsError
 
@@ -55,6 +57,11 @@ PARTITION_FETCH_BYTES = 4 * 1024 * 1024
 BATCH_BYTES = 256 * 1024
 
 
+# Logins at which a broker has to hang up, in a row, before they count as refused: it takes about 3 s, and one that is
+# being started or stopped does so once or twice.
+LOGINS = 6
+
+
 class Clients:
     """Makes clients of one cluster. ``security``: settings of kafka-python that every connection needs (TLS, SASL)."""
 
@@ -70,7 +77,7 @@ class Clients:
 
     def admin(self, deadline: float) -> KafkaAdminClient:
         """An admin client; raises BrokerUnavailable where no broker answers before ``deadline`` (monotonic)."""
-        admin = self._open(KafkaAdminClient, deadline)
+        admin = self._open(KafkaAdminClient, deadline, kafka_client=_Strict)
         version = admin._manager.broker_version
         if version < OLDEST_BROKER:
             admin.close()
@@ -122,7 +129,7 @@ class Clients:
     def _open(self, client: Callable[..., T], deadline: float, **config: Any) -> T:
         left_s = max(deadline - time.monotonic(), 1.0)
         try:
-            return client(**self._common, **config, bootstrap_timeout_ms=int(left_s * 1000))
+            return _opened(client, {**self._common, **config, "bootstrap_timeout_ms": int(left_s * 1000)})
         except (vendor.KafkaTimeoutError, vendor.KafkaConnectionError) as error:
             raise BrokerUnavailable(
                 f"no Kafka broker answered at {self.servers} within {left_s:.0f} s: "
@@ -132,6 +139,59 @@ class Clients:
             raise translate(error, f"connecting to {self.servers}") from error
         except (ValueError, TypeError, AssertionError) as error:  # what the client says of settings it cannot use
             raise SettingsError(f"connecting to {self.servers}: {error}") from error
+
+
+def _opened(client: Callable[..., T], config: dict[str, Any]) -> T:
+    """A client; where it cannot be made, its thread and its sockets are not left behind."""
+    kind = config.pop("kafka_client", KafkaNetClient)
+    made = []
+
+    def connection(**settings: Any) -> KafkaNetClient:
+        made.append(kind(**settings))
+        return made[-1]
+
+    try:
+        return client(**config, kafka_client=connection)
+    except Exception:
+        for started in made:
+            with suppress(Exception):
+                started.close()
+        raise
+
+
+class _Strict(KafkaNetClient):  # type: ignore[misc]
+    """Gives up where the login is refused: kafka-python 3.0.12 goes on until its time-out, then says nobody answered.
+
+    Often it does not even read the refusal, since the end of the connection comes with it: so a broker that hangs up
+    at the login several times in a row has refused it. Only for the first connection; later on a refusal may pass.
+    """
+
+    def __init__(self, **configs: Any) -> None:
+        super().__init__(**configs)
+        connect = self._manager.get_connection
+        refused: list[Exception] = []
+
+        hung_up: list[Exception] = []
+        with_login = configs.get("sasl_mechanism") is not None
+
+        def note(error: Exception) -> None:
+            if isinstance(error, ACCESS):
+                refused.append(error)
+            elif with_login and "socket disconnected" in str(error):
+                hung_up.append(error)
+                if len(hung_up) == LOGINS:
+                    refused.append(vendor.SaslAuthenticationFailedError(f"the broker hung up at {LOGINS} logins"))
+            else:
+                hung_up.clear()
+
+        def get_connection(*args: Any, **kwargs: Any) -> Any:
+            if refused:
+                raise refused[0]
+            connection = connect(*args, **kwargs)
+            connection.init_future.add_errback(note)
+            return connection
+
+        self._manager.get_connection = get_connection
 
 
 def discard(producer: KafkaProducer) -> None:

@@ -23,6 +23,11 @@ MAX_MESSAGE_BYTES = 2_097_152
 STATE_SEGMENT_BYTES = 1_048_576
 
 
+# Seconds to look again before a topic counts as missing: one that was made a moment ago is not known to every broker
+# yet, and "missing" tells a supervisor not to start again.
+LOOK_S = 3.0
+
+
 @dataclass(frozen=True, slots=True)
 class Topics:
     """The names of the four topics of a detector."""
@@ -39,7 +44,7 @@ def ensure_topics(admin: KafkaAdminClient, topics: Topics, deadline: float) -> d
     Raises TopicError where the readings topic is missing or the state topic has another number of partitions,
     AccessError where the broker refuses, BrokerUnavailable where new topics get no leader in time.
     """
-    found = partition_counts(admin, topics)
+    found = _look_for(admin, topics, topics.readings)
     if topics.readings not in found:
         raise TopicError(
             f"there is no topic {topics.readings}: name another with --readings-topic, or make it, for example with "
@@ -50,13 +55,21 @@ def ensure_topics(admin: KafkaAdminClient, topics: Topics, deadline: float) -> d
     if missing:
         _create(admin, missing, partitions)
         _wait(admin, list(missing), deadline)
-        found = partition_counts(admin, topics)
+        found = _look_for(admin, topics, topics.state)
     count = found.get(topics.state)
     if count != partitions:
         raise TopicError(
             f"the state topic {topics.state} has {count} partitions and {topics.readings} has {partitions}: they must "
             "be equal; name another with --state-topic, or use another --group-id"
         )
+    return found
+
+
+def _look_for(admin: KafkaAdminClient, topics: Topics, name: str) -> dict[str, int]:
+    """Partitions by name, once ``name`` is among them, or ``LOOK_S`` have passed."""
+    deadline = time.monotonic() + LOOK_S
+    while name not in (found := partition_counts(admin, topics)) and time.monotonic() < deadline:
+        time.sleep(0.2)
     return found
 
 

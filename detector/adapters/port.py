@@ -62,7 +62,10 @@ class Transaction:
 
 
 class Log(Protocol):
-    """A partitioned log with a consumer group, transactions and a compacted state beside it."""
+    """A partitioned log with a consumer group, transactions and a compacted state beside it.
+
+    Questions to the broker raise BrokerUnavailable where it does not answer for long, AccessError where it refuses.
+    """
 
     topic: str
     """Name of the readings topic, for dead letters and messages."""
@@ -70,8 +73,11 @@ class Log(Protocol):
     def poll(self, timeout_s: float, max_records: int) -> list[Records]:
         """Records that have arrived, at most ``max_records``; empty after ``timeout_s`` without any.
 
-        Only started partitions deliver. Joins the group on the first call. Raises Rebalanced where the group's
-        generation changed since the last ``take_assignment``: everything uncommitted must then be dropped.
+        Only started partitions deliver. Joins the group on the first call. Raises Rebalanced, once, where the group's
+        generation changed since the last ``take_assignment``, or where a position has no record any more (retention
+        has overtaken it): everything uncommitted must then be dropped, and ``take_assignment`` will hand out what is
+        owned, sooner or later. Raises Fenced where another process has taken over the replica id. An outage of the
+        broker shows as nothing arriving.
         """
         ...
 
@@ -99,18 +105,23 @@ class Log(Protocol):
         ...
 
     def read_state(self, partition: int) -> dict[bytes, bytes]:
-        """Newest value of each key of a partition of the state topic, everything committed before the call included."""
+        """Newest value of each key of a partition of the state topic, everything committed before the call included.
+
+        Waits for open transactions. Raises TopicError where the state is another consumer group's.
+        """
         ...
 
     def start(self, partition: int, offset: int) -> None:
-        """Deliver an owned partition from ``offset`` on."""
+        """Deliver an owned partition from ``offset`` on. Raises Rebalanced where it is not owned (any more)."""
         ...
 
     def commit(self, transaction: Transaction) -> None:
         """Make all of it visible, atomically, as the member that received the records.
 
         Raises Rebalanced (the group moved on, or the outcome is not known: nothing of the batch may be used again;
-        the adapter has aborted and hands out the assignment anew), Fenced, or BrokerUnavailable.
+        whether it was committed, ``committed`` tells; what is owned is handed out anew, sooner or later), Fenced,
+        BrokerUnavailable, or what the user has to put right (AccessError, TopicError). May block for as long as the
+        broker is away: the caller needs a watchdog.
         """
         ...
 
@@ -119,9 +130,12 @@ class Log(Protocol):
         ...
 
     def group_offsets(self) -> dict[int, int | None]:
-        """Committed offset of every partition of the readings topic, owned or not, whoever committed it."""
+        """Committed offset of every partition of the readings topic, owned or not, whoever committed it.
+
+        Waits for nothing, so that it can be asked every second; a commit of a moment ago may not be in it yet.
+        """
         ...
 
     def close(self) -> None:
-        """Leave the group and let go of every connection. May be called twice."""
+        """Leave the group and let go of every connection, within seconds. May be called twice."""
         ...

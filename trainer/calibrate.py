@@ -55,10 +55,12 @@ def calibrate(draft: Model, table: Table, data: Prepared, rate: float) -> Calibr
             "take a larger --set calibration_share"
         )
     group = split_conformal(score, rate, FLOOR)
-    own = np.bincount(stream, minlength=len(data.names)) >= needed(rate)
+    counts = np.bincount(stream, minlength=len(data.names))
+    own = counts >= needed(rate)
     threshold = np.full(len(data.names), group)
+    of_stream = np.split(score[np.argsort(stream, kind="stable")], np.cumsum(counts)[:-1])
     for s in np.flatnonzero(own):
-        threshold[s] = split_conformal(score[stream == s], rate, FLOOR)
+        threshold[s] = split_conformal(of_stream[s], rate, FLOOR)
     warnings = []
     if len(score) < needed(rate):
         warnings.append(

@@ -14,8 +14,8 @@ from detector.adapters.folder import check_target, read_model, write_model
 from schemas.errors import ModelError, ResidualError, SettingsError
 from trainer.settings import PREFIX, TABLE, FitSettings
 
-#: Settings that have a flag of their own; all others go by ``--set``.
-FLAGS = ("stream", "model", "epochs", "seed", "channels", "span")
+#: Settings that have a flag of their own, and what stands for its value in --help; all others go by ``--set``.
+FLAGS = {"stream": "NAME", "model": "NAME", "epochs": "N", "seed": "N", "channels": "FILE", "span": "DURATION"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,10 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--out", required=True, metavar="DIR", help="model folder to write; another model there is replaced"
     )
-    for name in FLAGS:
-        fit.add_argument(
-            f"--{name}", default=argparse.SUPPRESS, metavar=name.upper(), help=_described(name).replace("%", "%%")
-        )
+    for name, value in FLAGS.items():
+        help_text = _described(name).replace("%", "%%")
+        fit.add_argument(f"--{name}", default=argparse.SUPPRESS, metavar=value, help=help_text)
     fit.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="pairs",
         help="any setting listed below; may be given several times",
@@ -71,10 +70,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _described(name: str) -> str:
     field = FitSettings.model_fields[name]
-    default = "" if field.default is None else f"; default {field.default:.4g}" if isinstance(
-        field.default, float
-    ) else f"; default {field.default}"  # fmt: skip
-    return f"{field.description}{default}"
+    if field.default is None:
+        return str(field.description)
+    default = f"{field.default:.4g}" if isinstance(field.default, float) else field.default
+    return f"{field.description}; default {default}"
 
 
 def _epilog() -> str:

@@ -126,7 +126,7 @@ def load(sources: Sequence[str], settings: FitSettings, catalogue: Sequence[Chan
     from detector.history import read_topic  # here: files need no Kafka client
 
     fields = FieldNames(stream=settings.stream_field, timestamp=settings.timestamp_field, values=settings.values_field)
-    return read_topic(servers, topic, settings.span, names, fields=fields)
+    return read_topic(servers, topic, settings.span, names, fields=fields, timeout_s=settings.startup_timeout)
 
 
 def read_catalogue(path: str) -> list[Channel]:
@@ -231,8 +231,8 @@ def split_times(times: Ints, settings: FitSettings) -> tuple[int, int]:
     Those of late readings and duplicates count as the readings that they repeat.
     """
     distinct = np.unique(times)
-    calibration = int(len(distinct) * (1 - settings.calibration_share))
-    validation = int(calibration * (1 - settings.validation_share))
+    calibration = min(round(len(distinct) * (1 - settings.calibration_share)), len(distinct) - 1)
+    validation = round(calibration * (1 - settings.validation_share))
     return int(distinct[validation]), int(distinct[calibration])
 
 

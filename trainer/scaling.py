@@ -44,11 +44,12 @@ class Scaling:
 def scaling_of(
     values: Floats, stream: NDArray[np.int64], streams: int, floor: float, catalogue: Sequence[Channel] | None = None
 ) -> Scaling:
-    """Scaling from rows ``[n, C]`` (NaN where missing) of ``streams`` streams, ``stream`` ``[n]`` saying whose."""
+    """Scaling from rows ``[n, C]`` (NaN where missing) of ``streams`` streams; ``stream`` ``[n]``, ascending: whose."""
     C = values.shape[1]
     count, loc, std = (np.zeros((streams, C)) for _ in range(3))
+    bounds = np.searchsorted(stream, np.arange(streams + 1))
     for s in range(streams):
-        count[s], loc[s], std[s] = _moments(values[stream == s])
+        count[s], loc[s], std[s] = _moments(values[bounds[s] : bounds[s + 1]])
     seen = count.sum(axis=0)
     weight = count / np.maximum(seen, 1)
     group_loc = (weight * loc).sum(axis=0)

@@ -42,6 +42,7 @@ class FitSettings(Settings):
     span: Duration = Field(
         "14d", gt=0, validate_default=True, description="kafka://… only: how far back from the newest reading"
     )
+    startup_timeout: Duration = Field(60, description="kafka://… only: how long to try to reach the broker")
     stream_field: str = Field("stream", min_length=1, description="kafka://… only: name of a reading's stream field")
     timestamp_field: str = Field("timestamp", min_length=1, description="kafka://… only: … timestamp field")
     values_field: str = Field("values", min_length=1, description="kafka://… only: … values field")

@@ -130,8 +130,6 @@ def test_one_wild_reading_is_bounded(name: str) -> None:
 
 def test_the_score_needs_no_window(name: str) -> None:
     """``window`` is asked for rarely: nothing that only it needs may lie on the way to the score."""
-    if ARCHITECTURES[name].newest is Architecture.newest:
-        pytest.skip("this architecture decodes the whole window anyway")
     model = onnx.load_from_string(exported(name)[1])
     producers = {output: node for node in model.graph.node for output in node.output}
 

@@ -44,7 +44,7 @@ def test_it_learns_catches_its_faults_and_tells(tmp_path: Path) -> None:
     assert "clean: " in said
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "<svg" in text
-    assert "carry no promise" in text
+    assert "carries no promise" in text
     assert "refresh" not in text
     assert {path.name for path in tmp_path.iterdir()} == {"index.html", "normal.csv", "model"}
     assert not burning()

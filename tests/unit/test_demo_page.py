@@ -8,15 +8,17 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from tiny_model import tiny_model
 
 from detector.adapters.files import Table, read_table
+from detector.engine.calibration import p_values
 from schemas.alert import ChannelShare
 from schemas.errors import SettingsError
-from schemas.manifest import Channel
+from schemas.manifest import Calibration, Channel
 from schemas.moment import SECOND_NS, format_time
 from trainer.demo import page
 from trainer.demo.console import sensor_lines
-from trainer.demo.plan import LEAST_READINGS, Plan, detector_settings, fit_settings, threshold_words
+from trainer.demo.plan import LEAST_READINGS, Plan, detector_settings, fit_settings, raised, threshold_words
 from trainer.demo.plot import Panel, Picture, draw
 from trainer.demo.recorder import write_csv
 from trainer.demo.sensors import amount, watched
@@ -130,10 +132,28 @@ def test_too_short_a_stretch_is_refused() -> None:
 
 
 def test_the_threshold_makes_no_promise_that_the_readings_do_not_carry() -> None:
-    fit = fit_settings()
-    assert "carry no promise" in threshold_words(fit.rate, 45, 2.0)
-    assert "carry no promise" not in threshold_words(1e-3, 5000, 2.0)
+    rate = fit_settings().rate
+    extrapolated = threshold_words(Calibration(rate=rate, readings=45, threshold=2.0, floor=1.5))
+    assert "largest of the 45 scores" in extrapolated
+    assert "times 4.1" in extrapolated
+    least = threshold_words(Calibration(rate=rate, readings=45, threshold=1.5, floor=1.5))
+    assert "the demo's least" in least
+    assert all("carries no promise" in words for words in (extrapolated, least))
     assert detector_settings().incident_k <= detector_settings().incident_n
+
+
+@pytest.mark.parametrize(("floor", "threshold"), [(12.0, 12.0), (0.5, 3.0)])
+def test_a_raised_threshold_leaves_p_values_as_they_were(floor: float, threshold: float) -> None:
+    before = tiny_model(threshold=3.0)
+    after = raised(before, floor)
+    assert after.manifest.calibration.threshold == threshold
+    assert (after.streams.threshold == threshold).all()
+    raw = np.linspace(0.1, 5.0, 50)
+    old, new = (
+        p_values(raw / model.manifest.calibration.threshold, model.streams.tail_score, model.streams.tail_p)
+        for model in (before, after)
+    )
+    np.testing.assert_array_equal(old, new)
 
 
 def test_only_known_channels_are_watched_each_with_a_range() -> None:

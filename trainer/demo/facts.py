@@ -24,7 +24,7 @@ def facts(plan: Plan, detector: DetectorSettings, model: Model | None, where: st
                 f"quarter window; fitted on the first {manifest.training.readings - calibration.readings} of "
                 f"{manifest.training.readings} readings, calibrated on the last {calibration.readings}",
             ),
-            ("threshold", threshold_words(calibration.rate, calibration.readings, calibration.threshold)),
+            ("threshold", threshold_words(calibration)),
             ("score", f"divided by the threshold, smoothed over {manifest.smoothing_span:g} readings"),
         ]
     found += [

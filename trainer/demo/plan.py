@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from detector.engine.calibration import needed
+from detector.engine.model import Model
 from schemas.errors import SettingsError
+from schemas.manifest import Calibration
 from schemas.settings import DetectorSettings
 from trainer.settings import FitSettings
 
@@ -17,6 +22,11 @@ INTERVAL_S = 0.5
 
 #: The least normal stretch: at 180 readings in 12 s the processor time, counted in steps of 10 ms, is still a number.
 LEAST_SECONDS = 12.0
+
+
+#: The least threshold, raw score: about that of every sensor being off by two of its usual deviations at once. A machine
+#: may do nothing at all for a minute and a half; what it does a minute later is then far from normal and yet no fault.
+LEAST_THRESHOLD = 1.5
 
 
 @dataclass(frozen=True)
@@ -66,12 +76,10 @@ def fit_settings(seed: int = 0) -> FitSettings:
         patience=30,
         calibration_share=0.25,
         validation_share=0.1,
-        # a change of 2 % of what a sensor can do is never more than ordinary: a minute and a half does not show
+        # a change of 4 % of what a sensor can do is never more than ordinary: a minute and a half does not show
         # everything that a quiet machine does
-        scale_floor=0.02,
+        scale_floor=0.04,
         error_floor=1.0,  # likewise for what the model gets wrong
-        # far beyond what so few readings can promise, so the threshold is an extrapolation: see threshold_words
-        rate=1e-4,
         seed=seed,
     )
 
@@ -89,13 +97,33 @@ def detector_settings() -> DetectorSettings:
     )
 
 
-def threshold_words(rate: float, readings: int, threshold: float) -> str:
+def raised(model: Model, floor: float) -> Model:
+    """The model with its threshold raised to ``floor`` (raw score) where it was lower; p-values stay what they were."""
+    calibration, streams = model.manifest.calibration, model.streams
+    threshold = np.maximum(streams.threshold, floor)
+    group = max(calibration.threshold, floor)
+    scale = calibration.threshold / group  # the tail counts in thresholds
+    return Model(
+        model.manifest.model_copy(
+            update={"calibration": calibration.model_copy(update={"threshold": group, "floor": floor})}
+        ),
+        model.graph,
+        replace(streams, threshold=threshold, tail_score=streams.tail_score * scale),
+    )
+
+
+def threshold_words(calibration: Calibration) -> str:
     """Which threshold was used, and what it is worth."""
-    enough = needed(rate)
-    if readings >= enough:
-        return f"raw score {threshold:.3g}: exceeded by one normal reading in {1 / rate:,.0f} (split conformal)"
+    threshold, readings = calibration.threshold, calibration.readings
+    enough = needed(calibration.rate)
+    if threshold <= calibration.floor:
+        how = f"the demo's least: all {readings} scores of the calibration stretch were far below it"
+    elif readings >= enough:
+        how = f"what one normal reading in {1 / calibration.rate:,.0f} exceeds, by {readings} scores"
+    else:
+        times = 1 + math.log(enough / readings)
+        how = f"the largest of the {readings} scores of the calibration stretch, times {times:.1f}: as much more as an exponential tail would reach in {enough:,} readings"
     return (
-        f"raw score {threshold:.3g}: the largest of the {readings} scores of the calibration stretch, and as much more "
-        f"as an exponential tail would reach in {enough:,} readings. {readings} readings carry no promise about "
-        "a day or a week of false alarms; `trainer fit` on days of data does."
+        f"raw score {threshold:.3g}: {how}. A minute and a half carries no promise about a day or a week of false "
+        "alarms; `trainer fit` on days of data does."
     )

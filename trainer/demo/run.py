@@ -37,7 +37,7 @@ from trainer.demo.console import Console, clock, sensor_lines
 from trainer.demo.facts import facts
 from trainer.demo.faults import Fault, failed, faults, provoked, usable_cores
 from trainer.demo.installation import Installation, installation
-from trainer.demo.plan import Plan, detector_settings, fit_settings
+from trainer.demo.plan import LEAST_THRESHOLD, Plan, detector_settings, fit_settings, raised
 from trainer.demo.plot import PANELS, Panel, Picture, draw
 from trainer.demo.recorder import Recorder, write_csv
 from trainer.demo.sensors import CORES, left_out, watched
@@ -138,11 +138,11 @@ class Demo:
     def _learn(self, table: Table) -> Learnt:
         self._stage = "training a convolutional autoencoder"
         self._console.say(f"training a convolutional autoencoder on {len(table)} readings")
-        learned = learn(table, fit_settings(), self._channels)
-        write_model(learned.model, self._folder / "model")
-        scored = Engine(learned.model, policy(self._detector)).process(table.slice(0, len(table)))
+        model = raised(learn(table, fit_settings(), self._channels).model, LEAST_THRESHOLD)
+        write_model(model, self._folder / "model")
+        scored = Engine(model, policy(self._detector)).process(table.slice(0, len(table)))
         span = Span("learned as normal", int(table.times[0]), int(table.times[-1]))
-        return Learnt(learned.model, span, table.times, scored.score, scored.expected)
+        return Learnt(model, span, table.times, scored.score, scored.expected)
 
     def _watch_and_provoke(self, painter: Painter) -> None:
         plan = self._plan

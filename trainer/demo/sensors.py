@@ -18,7 +18,7 @@ _MEGABYTE = 1e6
 _RANGE = {
     "cpu.user": 100, "cpu.system": 100, "cpu.iowait": 100,
     "pressure.cpu": 100, "pressure.memory": 100, "pressure.io": 100,
-    "load.running": 15,
+    "load.running": 8,
     "memory.used": 100,
     "swap.in": 100 * _MEGABYTE, "swap.out": 100 * _MEGABYTE,
     "disk.read": 500 * _MEGABYTE, "disk.write": 500 * _MEGABYTE, "disk.reads": 5000, "disk.writes": 5000,
@@ -30,7 +30,6 @@ _RANGE = {
 _PER_CORE = {"load.running", "cpu.switches", "cpu.interrupts"}
 
 _LEFT_OUT = {
-    "load.running": "counts the tasks of one instant; pressure.cpu tells the time that tasks waited for a core",
     "load.1min": "an average over minutes: it still carries the training, and the last fault",
     "load.threads": "the process count says it already",
     "net.packets_in": "net.received says it already",
@@ -50,13 +49,12 @@ def left_out(offered: Sequence[Channel], chosen: Sequence[Channel]) -> list[tupl
 
 def watched(offered: Sequence[Channel], cores: int) -> tuple[Channel, ...]:
     """The channels to watch, with ranges, out of those that a host with so many cores offers."""
-    names = {channel.name for channel in offered}
     chosen = []
     for channel in offered:
         name = channel.name
         if name.startswith("cpu.core"):
             top = 100.0
-        elif name not in _RANGE or (name == "load.running" and "pressure.cpu" in names):
+        elif name not in _RANGE:
             continue
         else:
             top = float(_RANGE[name]) * (cores if name in _PER_CORE else 1)

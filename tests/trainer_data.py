@@ -20,7 +20,7 @@ def normal(rows: int, channels: int = 4, seed: int = 0, *, phase: float = 0.0) -
     rhythms = np.stack([np.sin(2 * np.pi * t / 40), np.sin(2 * np.pi * t / 17)], axis=1)
     mix = np.random.default_rng(7).normal(size=(2, channels))
     values = rhythms @ mix + 0.1 * rng.normal(size=(rows, channels))
-    return (10.0 ** np.arange(channels) + 3 * np.arange(1, channels + 1) * values).astype(np.float32)
+    return (10.0 ** (np.arange(channels) % 4) + 3 * np.arange(1, channels + 1) * values).astype(np.float32)
 
 
 def table(*values: NDArray[np.float32], interval_s: float = 1.0, names: tuple[str, ...] | None = None) -> Table:

@@ -84,6 +84,14 @@ def test_scores_that_depend_on_the_place_in_a_batch_do_not_pass() -> None:
         opened(ByPlace())
 
 
+def test_no_score_depends_on_its_place_with_an_odd_number_of_channels() -> None:
+    """Rows of 19 values begin at ever other alignments, and ONNX Runtime's sum along a row shows it."""
+    wide = prepare(table(normal(600, channels=19)), 10, FitSettings())
+    model, _ = fit(wide, FitSettings())
+    own = Graph(model, mean_square_error(model, wide.calibration) + 0.01).eval()
+    assert gate(own, to_onnx(own, 10, 19), wide.calibration, seed=0) == Batching()
+
+
 def test_the_exporter_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
     to_onnx(graph(), 10, 4)
     assert capfd.readouterr() == ("", "")

@@ -44,11 +44,9 @@ def test_pca_of_a_constant_stream_is_its_mean() -> None:
 
 def test_the_weights_of_the_best_epoch_are_kept() -> None:
     prepared = data()
-    settings = FitSettings(
-        model="dense", epochs=12, learning_rate=0.05, seed=2
-    )  # large steps: the loss goes up and down
+    settings = FitSettings(model="dense", epochs=500, learning_rate=0.05, patience=2)
     model, curve = fit(prepared, settings)
-    assert curve.best == int(np.argmin(curve.validation))
+    assert curve.best == int(np.argmin(curve.validation)) < len(curve.validation) - 1
     assert evaluate(model, prepared.validation) == curve.validation[curve.best]
     assert not model.training
 

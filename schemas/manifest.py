@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal
 
 from pydantic import Field
@@ -67,7 +68,7 @@ class Manifest(Frozen):
     graph_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     made_with: dict[str, str] = Field(default_factory=dict)
 
-    @property
+    @cached_property
     def channel_names(self) -> tuple[str, ...]:
         """Names in the order of the graph's last axis."""
         return tuple(channel.name for channel in self.channels)

@@ -24,8 +24,9 @@ INTERVAL_S = 0.5
 LEAST_SECONDS = 12.0
 
 
-#: The least threshold, raw score: about that of every sensor being off by two of its usual deviations at once. A machine
-#: may do nothing at all for a minute and a half; what it does a minute later is then far from normal and yet no fault.
+#: The least threshold, raw score: about that of every sensor being off by two of its usual deviations at once. A
+#: machine may do nothing at all for a minute and a half; what it does a minute later is then far from normal, and yet
+#: no fault.
 LEAST_THRESHOLD = 1.5
 
 
@@ -122,7 +123,10 @@ def threshold_words(calibration: Calibration) -> str:
         how = f"what one normal reading in {1 / calibration.rate:,.0f} exceeds, by {readings} scores"
     else:
         times = 1 + math.log(enough / readings)
-        how = f"the largest of the {readings} scores of the calibration stretch, times {times:.1f}: as much more as an exponential tail would reach in {enough:,} readings"
+        how = (
+            f"the largest of the {readings} scores of the calibration stretch, times {times:.1f}: as much more as an "
+            f"exponential tail would reach in {enough:,} readings"
+        )
     return (
         f"raw score {threshold:.3g}: {how}. A minute and a half carries no promise about a day or a week of false "
         "alarms; `trainer fit` on days of data does."

@@ -26,8 +26,9 @@ DISK_MOST, DISK_LEAST = 1024 * MEGABYTE, 128 * MEGABYTE
 #: Bytes per second: much for any machine at rest, little for the life of a solid-state disk.
 DISK_RATE = 200 * MEGABYTE
 
-#: Processes that compute, for each core: with two there is always one waiting, however busy the machine was before.
-PER_CORE = 2
+#: Processes that compute, for each core: with one alone a machine that is busy anyway would hardly notice. On a large
+#: machine fewer, but one for each core at least.
+PER_CORE, ENOUGH = 4, 64
 
 #: Seconds that a process has to end when asked, before it is made to.
 END_S = 3.0
@@ -44,7 +45,7 @@ class Fault:
 
 def faults(folder: Path) -> tuple[Fault, Fault]:
     """What will be provoked here. Raises SettingsError where memory or disk space is too short for it."""
-    busy, size, file = usable_cores() * PER_CORE, _memory_size(), _file_size(folder)
+    busy, size, file = burners(usable_cores()), _memory_size(), _file_size(folder)
     return (
         Fault("every core busy", f"{busy} processes that compute without pause", (("cpu",),) * busy),
         Fault(
@@ -54,6 +55,11 @@ def faults(folder: Path) -> tuple[Fault, Fault]:
             (("memory", str(size)), ("disk", str(file), str(DISK_RATE), str(folder))),
         ),
     )
+
+
+def burners(cores: int) -> int:
+    """How many processes keep so many cores busy."""
+    return max(cores, min(PER_CORE * cores, ENOUGH))
 
 
 def usable_cores() -> int:

@@ -24,10 +24,9 @@ INTERVAL_S = 0.5
 LEAST_SECONDS = 12.0
 
 
-#: The least threshold, raw score: about that of every sensor being off by two of its usual deviations at once. A
-#: machine may do nothing at all for a minute and a half; what it does a minute later is then far from normal, and yet
-#: no fault.
-LEAST_THRESHOLD = 1.5
+#: The least threshold, raw score: that of every sensor being off by more than its usual deviation at once. A machine
+#: may do nothing for a minute and a half; what it does a minute later is then far from normal, and yet no fault.
+LEAST_THRESHOLD = 1.0
 
 
 @dataclass(frozen=True)

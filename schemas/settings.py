@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -23,6 +23,9 @@ SETTINGS_VERSION = 1
 
 DEFAULT_FILE = "residual.toml"
 
+#: Tables of the file that belong to programs with settings of their own.
+TABLES = ("trainer",)
+
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 S = TypeVar("S", bound="Settings")
@@ -30,6 +33,9 @@ S = TypeVar("S", bound="Settings")
 
 class Settings(BaseSettings):
     """The base of all settings: where they come from and in which order."""
+
+    #: Table of the file that they lie in; None: outside of all tables.
+    table: ClassVar[str | None] = None
 
     model_config = SettingsConfigDict(
         env_prefix="RESIDUAL_",
@@ -66,23 +72,32 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
-            where = f" (flag, RESIDUAL_{key.upper()} or {path or DEFAULT_FILE})"
+            place = f"[{cls.table}] in {path or DEFAULT_FILE}" if cls.table else path or DEFAULT_FILE
+            where = f" (flag, {cls.model_config['env_prefix']}{key.upper()} or {place})"
             if first["type"] == "extra_forbidden":
-                raise SettingsError(f"unknown setting {key!r}{where}: see --help for those there are") from error
-            raise SettingsError(f"setting {key!r}{where}: {_plain(first['msg'])}, not {first['input']!r}") from error
+                known = ", ".join(field.alias or name for name, field in cls.model_fields.items())
+                raise SettingsError(f"unknown setting {key!r}{where}: there are {known}") from error
+            message = first["msg"].removeprefix("Value error, ").rstrip(".")
+            raise SettingsError(f"setting {key!r}{where}: {message}, not {first['input']!r}") from error
         except ValueError as error:  # a TOML file that is none
             raise SettingsError(f"{path} cannot be read as TOML: {error}") from error
 
 
 class _File(TomlConfigSettingsSource):
-    """The file's own keys; the trainer's table in the same file is the trainer's business."""
+    """A file that several programs share: the settings' own table of it, or what lies outside of all tables."""
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        self._table = cast(type[Settings], settings_cls).table  # first: the base reads the file at once
+        super().__init__(settings_cls)
 
     def _read_file(self, file_path: Any) -> dict[str, Any]:
-        return {key: value for key, value in super()._read_file(file_path).items() if key != "trainer"}
-
-
-def _plain(message: str) -> str:
-    return message.removeprefix("Value error, ").rstrip(".")
+        table, found = self._table, super()._read_file(file_path)
+        if table is None:
+            return {key: value for key, value in found.items() if key not in TABLES}
+        own = found.get(table, {})
+        if not isinstance(own, dict):
+            raise ValueError(f"[{table}] is no table")  # noqa: TRY004 — what ``load`` translates
+        return own
 
 
 class DetectorSettings(Settings):

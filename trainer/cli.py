@@ -104,7 +104,7 @@ def _given(namespace: argparse.Namespace) -> dict[str, Any]:
 
 
 def _fit(namespace: argparse.Namespace) -> int:
-    settings = FitSettings.read(_given(namespace), namespace.config)
+    settings = FitSettings.load(_given(namespace), namespace.config)
     check_target(namespace.out)  # before an hour of training, not after
     from trainer.data import load, read_catalogue
     from trainer.pipeline import learn

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import Field, field_validator
+from pydantic_settings import SettingsConfigDict
 
-from schemas.errors import SettingsError
-from schemas.settings import DEFAULT_FILE, Duration, Settings
+from schemas.settings import Duration, Settings
 from trainer.models import ARCHITECTURES
 
 TABLE = "trainer"
@@ -19,6 +16,8 @@ PREFIX = "RESIDUAL_TRAINER_"
 
 class FitSettings(Settings):
     """What ``trainer fit`` can be told; each field is a key of ``--set``, the commonest are flags too."""
+
+    table: ClassVar[str | None] = TABLE
 
     model_config = SettingsConfigDict(env_prefix=PREFIX)
 
@@ -48,57 +47,9 @@ class FitSettings(Settings):
     values_field: str = Field("values", min_length=1, description="kafka://… only: … values field")
     threads: int = Field(1, ge=1, le=256, description="threads of PyTorch; another number may change the last digits")
 
-    @classmethod
-    def read(cls, flags: Mapping[str, Any], file: str | None = None) -> FitSettings:
-        """Settings from flags, environment and file (``residual.toml`` where there is one and ``file`` is None).
-
-        Raises SettingsError, which names the setting, for an unknown key or a value that does not fit.
-        """
-        path = file or (DEFAULT_FILE if Path(DEFAULT_FILE).is_file() else None)
-        if file and not Path(file).is_file():
-            raise SettingsError(f"there is no settings file {file}: name another with --config")
-        chosen: type[FitSettings] = type(
-            cls.__name__, (cls,), {"model_config": {**cls.model_config, "toml_file": path}}
-        )
-        try:
-            return chosen(**flags)
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            where = f" (flag, {PREFIX}{key.upper()} or [{TABLE}] in {path or DEFAULT_FILE})"
-            if first["type"] == "extra_forbidden":
-                known = ", ".join(cls.model_fields)
-                raise SettingsError(f"unknown setting {key!r}{where}: there are {known}") from error
-            message = first["msg"].removeprefix("Value error, ").rstrip(".")
-            raise SettingsError(f"setting {key!r}{where}: {message}, not {first['input']!r}") from error
-        except ValueError as error:  # a TOML file that is none
-            raise SettingsError(f"{path} cannot be read as TOML: {error}") from error
-
     @field_validator("model")
     @classmethod
     def _an_architecture(cls, name: str) -> str:
         if name not in ARCHITECTURES:
             raise ValueError(f"one of {', '.join(ARCHITECTURES)}")
         return name
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 — the caller names its arguments
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, then the environment, then the table ``[trainer]`` of the file: the detector's keys lie beside it."""
-        return init_settings, env_settings, _Table(settings_cls)
-
-
-class _Table(TomlConfigSettingsSource):
-    """The trainer's table of the file."""
-
-    def _read_file(self, file_path: Any) -> dict[str, Any]:
-        table = super()._read_file(file_path).get(TABLE, {})
-        if not isinstance(table, dict):
-            raise ValueError(f"{TABLE} is no table: write [{TABLE}]")  # noqa: TRY004 — what the caller translates
-        return table

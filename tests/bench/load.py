@@ -55,6 +55,6 @@ def records(readings: int) -> Iterator[tuple[bytes, bytes]]:
 
 def fit(architecture: str, folder: Path) -> Path:
     """Fit a model and write its folder."""
-    settings = FitSettings.read({"model": architecture, "epochs": 3})  # how good it is does not matter here
+    settings = FitSettings.load({"model": architecture, "epochs": 3})  # how good it is does not matter here
     write_model(learn(table(0, FIT_STEPS), settings).model, folder)
     return folder

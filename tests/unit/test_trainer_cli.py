@@ -123,7 +123,7 @@ def test_flags_over_environment_over_file_over_defaults(
     Path("residual.toml").write_text("group_id = 'of the detector'\n[trainer]\nseed = 1\nepochs = 2\nwindow = 3\n")
     monkeypatch.setenv("RESIDUAL_TRAINER_SEED", "4")
     monkeypatch.setenv("RESIDUAL_TRAINER_EPOCHS", "5")
-    settings = FitSettings.read({"seed": "6"})
+    settings = FitSettings.load({"seed": "6"})
     assert (settings.seed, settings.epochs, settings.window, settings.latent) == (6, 5, 3, None)
     Path("residual.toml").write_text("[trainer]\nsede = 1\n")
     assert main(["fit", csv, "--out", "m"]) == 2

@@ -20,8 +20,8 @@ def facts(plan: Plan, detector: DetectorSettings, model: Model | None, where: st
         found += [
             (
                 "model",
-                f"convolutional autoencoder, windows of {manifest.window} readings, a code of {fit.latent} numbers per "
-                f"quarter window; fitted on the first {manifest.training.readings - calibration.readings} of "
+                f"convolutional autoencoder, windows of {manifest.window} readings, a code of {fit.latent} numbers; "
+                f"fitted on the first {manifest.training.readings - calibration.readings} of "
                 f"{manifest.training.readings} readings, calibrated on the last {calibration.readings}",
             ),
             ("threshold", threshold_words(calibration)),

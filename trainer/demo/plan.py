@@ -68,9 +68,9 @@ def fit_settings(seed: int = 0) -> FitSettings:
     """What ``trainer fit`` is told for so few readings of so many channels."""
     return FitSettings(
         model="conv",
-        window=8,  # 4 s: leaves 114 of 180 readings' windows to fit on
-        latent=3,  # per quarter of the window: a larger code learns to copy, and copies faults too
-        batch_size=16,  # of 114 windows: several steps per epoch
+        window=4,  # 2 s: the least that the architecture takes
+        latent=3,  # so few numbers for a window of 4 · 20: a larger code learns to copy, and copies faults too
+        batch_size=16,  # of 118 windows: several steps per epoch
         learning_rate=3e-3,
         epochs=150,
         patience=30,

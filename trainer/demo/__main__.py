@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 every fault was caught, 1 one was missed, else as everywhere."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("kafka").setLevel(logging.ERROR)  # it warns of its own pauses while every core is busy
     console = Console()
     try:
         with _ended_like_ctrl_c():

@@ -109,13 +109,14 @@ def _score(axes: Axes, picture: Picture) -> None:
         ha="right", color=_THRESHOLD,
     )  # fmt: skip
     now = int(picture.times[-1]) if len(picture.times) else 0
-    for incident in picture.incidents:
+    for number, incident in enumerate(picture.incidents):
         ends = _dates(np.array([incident.opened, incident.resolved or max(now, incident.opened)]))
         axes.plot(ends, [top / 1.25] * 2, color=_INCIDENT, linewidth=5, solid_capstyle="butt")
-        axes.annotate(
-            "incident", (float(ends[0]), top / 1.25), xytext=(-4, 0), textcoords="offset points", ha="right",
-            va="center", color=_INCIDENT, fontsize=8,
-        )  # fmt: skip
+        if number == 0:
+            axes.annotate(
+                "incident", (float(ends[0]), top / 1.25), xytext=(-4, 0), textcoords="offset points", ha="right",
+                va="center", color=_INCIDENT, fontsize=8,
+            )  # fmt: skip
     axes.set_ylabel("score, in thresholds")
     axes.set_title(picture.score_title)
     axes.xaxis.set_major_locator(AutoDateLocator(minticks=4, maxticks=9))  # type: ignore[no-untyped-call]

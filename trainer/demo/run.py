@@ -219,7 +219,9 @@ class Demo:
         for span in self._provoked:
             first = next((i for i in incidents if verdict.causes[i.id] == (Cause.FAULT, span.name)), None)
             if first is None:
-                lines.append(f"MISSED   {span.name}: no incident opened")
+                before = any(i.opened < span.start <= (i.resolved or span.end) for i in incidents)
+                why = "an incident was open already, from before" if before else "no incident opened"
+                lines.append(f"MISSED   {span.name}: {why}")
             else:
                 after = (first.opened - span.start) / SECOND_NS
                 sensors = ", ".join(share.name for share in first.channels)

@@ -39,12 +39,12 @@ def burning(session: int) -> list[int]:
     return found
 
 
-def run(*arguments: str) -> tuple[int, str]:
+def run(*arguments: str, tries: int = 2) -> tuple[int, str]:
     """Exit code and all that was said; a second try after a missed fault, of which nothing is left behind either.
 
     Twenty seconds of normal on a machine that does other work at the same time may hold what hides a fault.
     """
-    for _ in range(2):
+    for _ in range(tries):
         process = started(*arguments)
         said, _ = process.communicate(timeout=140)
         assert not burning(process.pid)
@@ -94,7 +94,7 @@ def test_a_wrong_flag_and_a_broker_that_is_not_there_are_one_line(tmp_path: Path
 
 
 def test_over_kafka_it_does_the_same_in_topics_of_its_own(broker: Broker, tmp_path: Path) -> None:
-    code, said = run("--out", str(tmp_path), "--bootstrap-servers", broker.bootstrap)
+    code, said = run("--out", str(tmp_path), "--bootstrap-servers", broker.bootstrap, tries=1)
     assert code in (0, 1), said  # the broker's own load may hide a fault: what is tested here is the way over Kafka
     assert "caught   " in said
     assert "resolved   " in said

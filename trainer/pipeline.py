@@ -149,7 +149,14 @@ def _finished(draft: Model, calibrated: Calibrated) -> Model:
         tail_score=calibrated.tail_score,
         tail_p=calibrated.tail_p,
     )
-    return Model(draft.manifest.model_copy(update={"calibration": calibration}), draft.graph, streams)
+    in_thresholds = calibrated.score / calibrated.threshold[calibrated.stream]
+    metrics = {
+        **draft.manifest.metrics,
+        "median_score": float(np.median(calibrated.score)),  # raw
+        "realised_rate": float(np.mean(in_thresholds > 1)),
+    }
+    manifest = draft.manifest.model_copy(update={"calibration": calibration, "metrics": metrics})
+    return Model(manifest, draft.graph, streams)
 
 
 def versions() -> dict[str, str]:

@@ -162,6 +162,38 @@ def onnx_strings(onnx_bytes: bytes) -> list[bytes]:
     return [model.SerializeToString()]
 
 
+def test_channels_that_are_constant_or_never_observed_harm_nothing(name: str) -> None:
+    """They add nothing to a score of normal data, and one that was constant still counts when it moves."""
+    values = normal(1500)
+    values[:, 1], values[:, 3] = 5, np.nan
+    model = learn(table(values), settings_of(name, rate=0.01)).model
+    fresh = normal(300, seed=5)
+    fresh[:, 1], fresh[:, 3] = 5, np.nan
+    fresh[250:, 1] = 7
+    scored = Engine(model).process(table(fresh, names=("s0",)).slice(0, len(fresh)))
+    assert np.isfinite(scored.score[model.manifest.window - 1 :]).all()
+    assert np.isfinite(scored.error[model.manifest.window - 1 :]).all()
+    assert np.nanmedian(scored.score[:250]) < 1
+    assert (scored.error[:, 3] == 0)[model.manifest.window - 1 :].all()
+    assert scored.score[250] > 1
+    assert scored.error[250].argmax() == 1
+
+
+@pytest.mark.parametrize("channel", range(C))
+def test_a_spike_scores_above_all_normal_readings(name: str, channel: int) -> None:
+    """Raw scores, before any smoothing: ranking is the model's, not the threshold's."""
+    data, scorer = data_of(name), Scorer(exported(name)[1], Batching())
+    x, loc, scale = data.calibration.raw(slice(None))
+    seen = ~np.isnan(x[:, -1]).any(axis=1)
+    x, loc, scale = x[seen], loc[seen], scale[seen]
+    usual = scorer.score(x, loc, scale)[0]
+    spiked = x.copy()
+    spiked[:, -1, channel] += 6 * scale[:, channel]
+    score, error, _ = scorer.score(spiked, loc, scale)
+    assert score.min() > usual.max()
+    assert (error.argmax(axis=1) == channel).mean() > 0.9
+
+
 def test_outputs_are_in_engineering_units(name: str) -> None:
     _, onnx_bytes = exported(name)
     x, loc, scale = data_of(name).calibration.raw(slice(0, 200))

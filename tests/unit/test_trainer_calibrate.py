@@ -41,10 +41,14 @@ def raw_scores(model_of: Learned) -> NDArray[np.float64]:
     return Engine(raw).process(readings().slice(0, len(readings()))).score
 
 
+def late_rows() -> list[NDArray[np.bool_]]:
+    """Of each stream: which rows are of its calibration stretch."""
+    data, names = prepare(readings(), 10, SETTINGS), np.array(readings().streams)
+    return [(names == name) & (readings().times >= data.calibration_start[s]) for s, name in enumerate(data.names)]
+
+
 def test_thresholds_are_conformal_quantiles_of_what_the_detector_will_say() -> None:
-    data = prepare(readings(), 10, SETTINGS)
-    scores, names = raw_scores(learned()), np.array(readings().streams)
-    late = [(names == name) & (readings().times >= data.calibration_start[s]) for s, name in enumerate(data.names)]
+    scores, late = raw_scores(learned()), late_rows()
     streams, manifest = learned().model.streams, learned().model.manifest
     pooled = scores[np.logical_or.reduce(late)]
     group = split_conformal(pooled, RATE)
@@ -89,7 +93,10 @@ def test_the_manifest_says_what_was_learned_from_what() -> None:
     values = readings().values
     assert manifest.channels[0].max is not None
     assert manifest.channels[0].max <= values[:, 0].max()
-    assert set(manifest.metrics) == {"fit_loss", "validation_loss"}
+    assert set(manifest.metrics) == {"fit_loss", "validation_loss", "median_score", "realised_rate"}
+    calibration = np.logical_or.reduce(late_rows())
+    assert manifest.metrics["median_score"] == np.median(raw_scores(learned())[calibration])
+    assert 0 < manifest.metrics["realised_rate"] <= RATE
     assert {"python", "torch", "onnxruntime", "numpy"} <= set(manifest.made_with) | {"onnxruntime"}
 
 

@@ -144,6 +144,15 @@ def test_help_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
     assert "14d" in text
 
 
+def test_it_runs_as_a_module(tmp_path: Path) -> None:
+    """Where the script is not on the path."""
+    command = [sys.executable, "-m", "trainer", "report", str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=_environment())
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("trainer: ")
+    assert len(ended.stderr.splitlines()) == 1
+
+
 def test_a_catalogue_is_copied_into_the_manifest(csv: str, tmp_path: Path) -> None:
     Path("channels.toml").write_text('[[channel]]\nname = "c2"\nunit = "bar"\nmax = 200.5\n[[channel]]\nname = "c0"\n')
     assert main(["fit", csv, "--out", "m", "--channels", "channels.toml"]) == 0

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from trainer_data import START, normal, table
 
 from detector.adapters.files import Table
+from detector.engine.segments import blocks
 from schemas.errors import DataError, SettingsError
 from schemas.manifest import Channel
 from schemas.moment import SECOND_NS
@@ -39,6 +40,8 @@ def test_each_stream_is_split_in_time_and_a_window_belongs_where_its_newest_read
 
 def test_windows_are_views_of_the_rows() -> None:
     data = prepare(table(normal(400)), 10, SETTINGS)
+    for rows in (data.scaled, data.observed, data.values):
+        assert np.shares_memory(blocks(rows, data.window), rows)
     z, observed = data.fit.scaled(np.array([0, 5]))
     np.testing.assert_array_equal(z[1], data.scaled[5:15])
     assert observed.all()

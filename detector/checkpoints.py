@@ -123,10 +123,10 @@ class Progress:
         self.changed[touched[fresh]] = offsets[first[fresh]]
         self.since[touched[fresh]] = now
 
-    def due(self, before: float) -> list[int]:
-        """Buckets that changed before this monotonic time, longest unsaved first."""
+    def due(self, before: float) -> list[tuple[float, int]]:
+        """(monotonic time of the change, bucket) of those that changed by ``before``, longest unsaved first."""
         waiting = np.flatnonzero((self.changed != CLEAN) & (self.since <= before))
-        return [int(bucket) for bucket in waiting[np.argsort(self.changed[waiting], kind="stable")]]
+        return sorted(zip(self.since[waiting].tolist(), waiting.tolist(), strict=True))
 
     def mark_saved(self, bucket: int, offset: int, chunks: int) -> None:
         """The bucket's checkpoint is now true for ``offset``."""

@@ -20,7 +20,7 @@ from detector.adapters.kafka_clients import Clients
 from detector.adapters.kafka_errors import VENDOR, translate
 from detector.adapters.port import Records
 from detector.decoding.json_readings import JsonDecoder
-from schemas.errors import DataError, TopicError
+from schemas.errors import BrokerUnavailable, DataError, TopicError
 from schemas.moment import MILLISECOND_NS, SECOND_NS
 from schemas.reading import FieldNames
 
@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 #: Records at the end of each partition from which the newest event time is guessed before the range is read.
 TAIL = 500
+
+#: Seconds without a record after which the broker counts as gone: the client itself goes on asking for ever.
+SILENCE_S = 60.0
 
 #: Records of a poll.
 POLL = 5000
@@ -55,7 +58,7 @@ def read_topic(
     try:
         past = _Past(reader, topic, fields, max_ahead_s)
         names = list(channels) if channels is not None else past.channels(span_s)
-        if LABEL in names:
+        if any(name.lower() == LABEL for name in names):
             raise DataError(f"topic {topic}: a channel is called {LABEL}: answers must not be learned; leave it out")
         return past.table(names, span_s)
     except VENDOR as error:
@@ -143,9 +146,13 @@ class _Past:
         for tp in self._partitions:
             self._reader.seek(tp, starts[tp])
             (self._reader.resume if tp in left else self._reader.pause)(tp)
+        deadline = time.monotonic() + SILENCE_S
         while left:
+            if time.monotonic() > deadline:
+                raise BrokerUnavailable(f"reading topic {self._topic}: nothing came for {SILENCE_S:g} s; try again")
             for tp, batch in self._reader.poll(timeout_ms=500, max_records=POLL).items():
                 kept = [record for record in batch if record.offset < self._end[tp]]
+                deadline = time.monotonic() + SILENCE_S
                 if kept:
                     yield Records(
                         tp.partition,

@@ -33,6 +33,7 @@ def run(settings: DetectorSettings) -> None:
         Monitor(settings.http, limit_s, watchdog) as monitor,
     ):
         kafka = _connect(settings)
+        stop.connecting = False
         log.info("watching %s with %s", settings.readings_topic, settings.model)
         serve(settings, kafka, engine, monitor, stop)
 
@@ -58,15 +59,23 @@ def _connect(settings: DetectorSettings) -> KafkaLog:
     )
 
 
+class Stop(threading.Event):
+    """Set when the process is asked to end. While it is ``connecting`` there is no batch to finish: it ends at once."""
+
+    connecting = True
+
+
 @contextmanager
-def stopping() -> Iterator[threading.Event]:
+def stopping() -> Iterator[Stop]:
     """An event that SIGTERM or ctrl-C sets; a second one ends the process the hard way."""
-    stop = threading.Event()
+    stop = Stop()
 
     def on_signal(number: int, _: FrameType | None) -> None:
-        log.info("%s: finishing the batch", signal.Signals(number).name)
         stop.set()
         signal.signal(number, signal.SIG_DFL)
+        if stop.connecting:
+            raise SystemExit(0)
+        log.info("%s: finishing the batch", signal.Signals(number).name)
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

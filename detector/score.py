@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +43,7 @@ def score(
     """
     if partitions < 1:
         raise SettingsError(f"--partitions {partitions}: name at least 1")
+    _check_places([*data, *history], out, alerts)
     engine = load_engine(settings)
     channels = engine.model.manifest.channel_names
     before = read_table(history, channels=channels, default_stream=default_stream) if history else None
@@ -54,15 +57,30 @@ def score(
             for partition in range(partitions):
                 engine.set_incidents(partition, {})
         order = table.order(BATCH, partitions)
-        opened = 0
+        opened, counts = 0, Counter[str]()
         for number, batch in enumerate(progress(table.batches(BATCH, partitions), len(table), BATCH, "scoring")):
             scored = engine.process(batch)
             _write(rows, table, number * BATCH, scored, order)
+            counts += scored.counts
             for published in scored.published:
                 opened += not published.resolved
                 if events:
                     events.write(published.alert.to_bytes().decode() + "\n")
-    log.info("%d readings scored, %d incidents opened", len(table), opened)
+    log.info(
+        "%d of %d readings scored (%d in warm-up, %d late, %d duplicate), %d incidents opened",
+        counts["scored"], len(table), counts["warming_up"], counts["late"], counts["duplicate"], opened,
+    )  # fmt: skip
+
+
+def _check_places(sources: Sequence[str], out: str, alerts: str | None) -> None:
+    """Refuse to write one file over another that this run reads or writes."""
+    if alerts is not None and Path(out).resolve() == Path(alerts).resolve() and not Path(out).is_char_device():
+        raise SettingsError(f"--out and --alerts are both {out}: name two files")
+    for source in sources:
+        read = {Path(source).resolve(), Path(source.partition("=")[2] or source).resolve()}
+        for written in (out, alerts):
+            if written is not None and Path(written).is_file() and Path(written).resolve() in read:
+                raise SettingsError(f"{written} is read and would be written over: name another file")
 
 
 def _write(rows: ScoresWriter, table: Table, start: int, scored: Scored, order: NDArray[np.int64]) -> None:

@@ -95,8 +95,8 @@ class Service:
 
         Raises the errors of ``Log``, except Rebalanced.
         """
-        goal = self._goal() if self._settings.stop_at_end else {}
         try:
+            goal = self._goal() if self._settings.stop_at_end else {}
             while not self._stop.is_set():
                 self._observer.beat()
                 try:
@@ -111,10 +111,12 @@ class Service:
             self._log.close()
 
     def _step(self) -> bool:
-        """One turn of the loop; True when everything that has arrived is committed."""
+        """One turn of the loop; True when nothing arrived and no batch waits."""
         assigned = self._log.take_assignment()
         if assigned is not None:
             self._restore(assigned)
+            if self._stop.is_set():
+                return False
         arrived = self._poll()
         if self._batch.count and (arrived == 0 or self._batch_closes()):
             self._process(self._batch.records)
@@ -135,17 +137,14 @@ class Service:
         for partition in sorted(partitions):
             self._observer.beat()
             starts[partition] = self._restore_one(partition)
-        held = self._replay({p: at for p, at in starts.items() if at < self._progress[p].offset})
+        self._replay({p: at for p, at in starts.items() if at < self._progress[p].offset})
         if self._stop.is_set():  # half restored: nothing of it may be committed
             self._forget()
             return
         for partition in sorted(partitions):
             self._engine.set_incidents(partition, self._incidents.pop(partition, {}))  # 3
         for partition, at in starts.items():
-            if at >= self._progress[partition].offset:
-                self._log.start(partition, at)
-        if held:
-            self._batch.add(held, time.monotonic())
+            self._log.start(partition, max(at, self._progress[partition].offset))
         self._observer.ready(True, "watching")
         log_.info("owns partitions %s, restored in %.1f s", sorted(partitions), time.monotonic() - began)
 
@@ -202,9 +201,8 @@ class Service:
         )  # fmt: skip
         self._observer.lost(what, count)
 
-    def _replay(self, starts: dict[int, int]) -> list[Records]:
-        """Move the state from R to C. Returns records from C on that came along with the last polls."""
-        held: list[Records] = []
+    def _replay(self, starts: dict[int, int]) -> None:
+        """Move the state from R to C. Records from C on that come along are left for later: they will come again."""
         left = dict(starts)
         for partition, offset in starts.items():
             self._log.start(partition, offset)
@@ -214,12 +212,11 @@ class Service:
                 until = self._progress[records.partition].offset
                 cut = int(np.searchsorted(records.offsets, until))
                 if cut:
-                    self._replay_records(_part(records, 0, cut))
-                if cut < len(records.offsets):
-                    held.append(_part(records, cut, len(records.offsets)))
+                    self._replay_records(_first(records, cut))
             positions = self._log.positions()
-            left = {p: at for p, at in left.items() if positions.get(p, at) < self._progress[p].offset}
-        return held
+            for partition in [p for p in left if positions.get(p, -1) >= self._progress[p].offset]:
+                self._log.halt(partition)
+                del left[partition]
 
     def _replay_records(self, records: Records) -> None:
         decoded = self._decoder.decode(records)
@@ -327,17 +324,18 @@ class Service:
         """The checkpoints whose turn it is: oldest change first, as many as the budget since the last commit allows."""
         budget = self._settings.checkpoint_bytes * min(max(now - self._committed_at, 0.0), 10.0)
         saved: set[int] = set()
-        for partition, offset in positions.items():
-            progress = self._progress[partition]
-            for bucket in progress.due(now - self._settings.checkpoint_age):
-                if budget <= 0:
-                    return saved
-                checkpoint = Checkpoint(bucket, offset, self._engine.dump(partition, bucket))
-                records = list(checkpoint.records(self._group, partition, progress.chunks.get(bucket, 0)))
-                transaction.state += records
-                progress.mark_saved(bucket, offset, sum(r.value is not None for r in records))
-                budget -= len(checkpoint.data)
-                saved.add(partition)
+        before = now - self._settings.checkpoint_age
+        due = [(since, p, bucket) for p in positions for since, bucket in self._progress[p].due(before)]
+        for _, partition, bucket in sorted(due):  # over all partitions: a busy one must not starve the others
+            if budget <= 0:
+                break
+            progress, offset = self._progress[partition], positions[partition]
+            checkpoint = Checkpoint(bucket, offset, self._engine.dump(partition, bucket))
+            records = list(checkpoint.records(self._group, partition, progress.chunks.get(bucket, 0)))
+            transaction.state += records
+            progress.mark_saved(bucket, offset, sum(r.value is not None for r in records))
+            budget -= len(checkpoint.data)
+            saved.add(partition)
         return saved
 
     def _report_lag(self) -> None:
@@ -403,11 +401,11 @@ def summary(published: Published) -> str:
     return f"{head}: {channels}"
 
 
-def _part(records: Records, start: int, stop: int) -> Records:
+def _first(records: Records, count: int) -> Records:
     return Records(
         records.partition,
-        records.offsets[start:stop],
-        records.timestamps[start:stop],
-        records.keys[start:stop],
-        records.values[start:stop],
+        records.offsets[:count],
+        records.timestamps[:count],
+        records.keys[:count],
+        records.values[:count],
     )

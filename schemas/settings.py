@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from schemas.errors import SettingsError
 from schemas.moment import parse_duration, parse_time
 
 #: Seconds, written as 500ms, 60s, 5min, 1h, 14d or a bare number.
-Duration = Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=float | str), Field(ge=0)]
+#: At most 30 years: what is longer is a slip, and nanoseconds of it would not fit.
+Duration = Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=float | str), Field(ge=0, le=1e9)]
 
 SETTINGS_VERSION = 1
 
@@ -72,15 +74,22 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
+            if key in cls.model_fields:
+                key = cls.model_fields[key].alias or key
+            if not key:  # several settings that do not go together
+                raise SettingsError(_plain(first["msg"])) from error
             place = f"[{cls.table}] in {path or DEFAULT_FILE}" if cls.table else path or DEFAULT_FILE
             where = f" (flag, {cls.model_config['env_prefix']}{key.upper()} or {place})"
             if first["type"] == "extra_forbidden":
                 known = ", ".join(field.alias or name for name, field in cls.model_fields.items())
                 raise SettingsError(f"unknown setting {key!r}{where}: there are {known}") from error
-            message = first["msg"].removeprefix("Value error, ").rstrip(".")
-            raise SettingsError(f"setting {key!r}{where}: {message}, not {first['input']!r}") from error
+            raise SettingsError(f"setting {key!r}{where}: {_plain(first['msg'])}, not {first['input']!r}") from error
         except ValueError as error:  # a TOML file that is none
             raise SettingsError(f"{path} cannot be read as TOML: {error}") from error
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ").rstrip(".")
 
 
 class _File(TomlConfigSettingsSource):
@@ -104,7 +113,7 @@ class DetectorSettings(Settings):
     """What ``detector run`` can be told."""
 
     model: str = Field("model", description="model folder")
-    bootstrap_servers: str = Field("localhost:9092", description="Kafka brokers, HOST:PORT,…")
+    bootstrap_servers: str = Field("localhost:9092", min_length=1, description="Kafka brokers, HOST:PORT,…")
     readings_topic: str = Field("readings", description="topic that is watched")
     alerts_topic: str = Field("alerts", description="topic for alert events; made where missing")
     dead_letters_topic: str = Field("dead-letters", description="topic for records that cannot be read; made likewise")
@@ -116,8 +125,10 @@ class DetectorSettings(Settings):
     batch_size: int = Field(2000, ge=1, le=1_000_000, description="records of a batch, at most")
     batch_latency: float = Field(200, ge=0, description="milliseconds that a record waits for its batch, at most")
     http: str | None = Field(None, description="HOST:PORT for /healthz, /readyz and /metrics")
-    startup_timeout: Duration = Field(60, description="how long to try to reach the broker")
-    watchdog: Duration = Field(120, description="exit 75 when nothing moved for this long")
+    startup_timeout: Duration = Field(60, gt=0, description="how long to try to reach the broker")
+    watchdog: Duration = Field(
+        120, gt=0, description="exit 75 when nothing moved for this long (at least 30s over the start-up time-out)"
+    )
     commit_interval: Duration = Field(
         1, description="batches with nothing to publish are committed together this often"
     )
@@ -150,6 +161,25 @@ class DetectorSettings(Settings):
             except ValueError as error:
                 raise ValueError(f"earliest, latest or a time: {error}") from None
         return start
+
+    @model_validator(mode="after")
+    def _go_together(self) -> DetectorSettings:
+        if self.incident_k > self.incident_n:
+            raise ValueError(
+                f"--incident-k {self.incident_k} of --incident-n {self.incident_n} can never be reached: lower k"
+            )
+        topics = {
+            "readings": self.readings_topic,
+            "alerts": self.alerts_topic,
+            "dead-letters": self.dead_letters_topic,
+            "state": self.state_topic_name,
+        }
+        for first, second in combinations(topics, 2):
+            if topics[first] == topics[second]:
+                raise ValueError(
+                    f"--{first}-topic and --{second}-topic are both {topics[first]}: each needs a topic of its own"
+                )
+        return self
 
     @property
     def state_topic_name(self) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import shutil
 import tempfile
@@ -24,6 +25,9 @@ from schemas.manifest import Manifest
 GRAPH = "model.onnx"
 MANIFEST = "manifest.json"
 STREAMS = "streams.npz"
+
+#: What a model folder may hold; the trainer adds its report.
+OWN_FILES = frozenset({GRAPH, MANIFEST, STREAMS, "report.html", "report.json"})
 
 
 def read_model(path: str | Path) -> Model:
@@ -53,15 +57,30 @@ def read_model(path: str | Path) -> Model:
 
 
 def check_target(path: str | Path) -> None:
-    """Raises UserError unless a model may be written to this folder: it is absent, empty or a model folder."""
+    """Raises UserError unless a model may be written to this folder: it is absent, empty or a model folder.
+
+    A model folder holds a manifest of ours and nothing that is not: what else lies in it would go with the old model.
+    """
     folder = Path(path)
     if folder.is_dir():
-        if any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        names = {entry.name for entry in folder.iterdir()}
+        if names and not (MANIFEST in names and _is_manifest(folder / MANIFEST)):
             raise UserError(f"{folder} is not empty and no model folder: name another --out or empty it")
+        foreign = sorted(names - OWN_FILES)
+        if foreign:
+            raise UserError(f"{folder} holds {foreign[0]}, which is no part of a model: move it, or name another --out")
     elif folder.exists() or folder.is_symlink():
         raise UserError(f"{folder} is not a folder: name another --out")
     elif not folder.absolute().parent.is_dir():
         raise UserError(f"{folder.absolute().parent} does not exist: make it, or name another --out")
+
+
+def _is_manifest(path: Path) -> bool:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"format_version", "graph_sha256"} <= found.keys()
 
 
 def write_model(model: Model, path: str | Path, extra: Mapping[str, bytes] | None = None) -> None:

@@ -155,6 +155,10 @@ class KafkaLog:
         """See ``Log.start``."""
         self._member.start(partition, offset)
 
+    def halt(self, partition: int) -> None:
+        """See ``Log.halt``."""
+        self._member.halt(partition)
+
     def positions(self) -> dict[int, int]:
         """See ``Log.positions``."""
         with self._asking("asking for positions"):

@@ -71,6 +71,13 @@ class Member:
         self.consumer.resume(tp)
         self.started.add(partition)
 
+    def halt(self, partition: int) -> None:
+        """Deliver nothing of a partition until it is started again."""
+        tp = TopicPartition(self._topic, partition)
+        self.started.discard(partition)
+        if tp in self.consumer.assignment():
+            self.consumer.pause(tp)
+
     def again(self) -> None:
         """Stop everything and hand the same partitions out once more, the group being as it was."""
         self._listen()

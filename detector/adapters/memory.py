@@ -258,6 +258,11 @@ class MemoryLog:
                 raise Rebalanced(f"partition {partition} is not owned")
             self._positions[partition] = offset
 
+    def halt(self, partition: int) -> None:
+        """See ``Log.halt``."""
+        with self._broker.lock:
+            self._positions.pop(partition, None)
+
     def commit(self, transaction: Transaction) -> None:
         """See ``Log.commit``."""
         if not transaction:

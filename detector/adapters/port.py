@@ -115,6 +115,10 @@ class Log(Protocol):
         """Deliver an owned partition from ``offset`` on. Raises Rebalanced where it is not owned (any more)."""
         ...
 
+    def halt(self, partition: int) -> None:
+        """Deliver nothing of a partition until it is started again."""
+        ...
+
     def commit(self, transaction: Transaction) -> None:
         """Make all of it visible, atomically, as the member that received the records.
 

@@ -83,7 +83,7 @@ class JsonDecoder:
 
     def _long_way(self, batch: _Batch, place: int) -> None:
         value = batch.records.values[place]
-        if not value or value.strip() in (b"", b"null", b"[]"):
+        if not value or value.strip() in (b"", b"null"):
             batch.reject(place, _WHOLE, value, Reason.EMPTY, "the record has no value")
             return
         try:
@@ -98,6 +98,8 @@ class JsonDecoder:
         if not isinstance(document, list):
             self._element(batch, place, _WHOLE, document)
             return
+        if not document:
+            batch.reject(place, _WHOLE, value, Reason.EMPTY, "the list holds no reading")
         for index, element in enumerate(document):
             self._element(batch, place, index, element)
 
@@ -114,7 +116,7 @@ class JsonDecoder:
         try:
             batch.add(place, index, *self._read(batch, place, document))
         except _BadError as bad:
-            batch.reject(place, index, batch.bytes_of(place, index), bad.reason, bad.detail)
+            batch.reject_element(place, index, bad.reason, bad.detail)
 
     def _read(self, batch: _Batch, place: int, document: object) -> tuple[str, int, Row]:
         if not isinstance(document, dict):
@@ -201,15 +203,18 @@ class _Batch:
         )
         self._dead.append((place, index, letter))
 
-    def bytes_of(self, place: int, index: int) -> bytes | None:
-        """The bytes of one element, or of the whole record where it cannot be split."""
+    def reject_element(self, place: int, index: int, reason: Reason, detail: str) -> None:
+        """Set one element aside with its own bytes; where the record cannot be split, the whole record, once."""
         value = self.records.values[place]
         if index == _WHOLE or value is None:
-            return value
+            self.reject(place, _WHOLE, value, reason, detail)
+            return
         if place not in self._split:  # once per record: a list may hold thousands of bad elements
             self._split[place] = list(_elements(value))
-        elements = self._split[place]
-        return elements[index] if index < len(elements) else value
+            if not self._split[place]:
+                self.reject(place, _WHOLE, value, reason, detail)
+        if self._split[place]:
+            self.reject(place, index, self._split[place][index], reason, detail)
 
     def finish(self, width: int, max_ahead_ns: int) -> Decoded:
         """The columns, after the checks that are done on all readings at once."""
@@ -230,7 +235,7 @@ class _Batch:
                     else (Reason.AHEAD, "the reading is dated too far past the record's own timestamp")
                 )
                 place, index = self._places[n], self._indices[n]
-                self.reject(place, index, self.bytes_of(place, index), reason, detail)
+                self.reject_element(place, index, reason, detail)
             good = np.flatnonzero(~bad)
             places, times, values = places[good], times[good], values[good]
             streams = [self._streams[n] for n in good.tolist()]

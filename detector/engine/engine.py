@@ -25,6 +25,7 @@ from detector.engine.scorer import Scorer
 from detector.engine.segments import Ints, Segments, blocks, with_tails
 from detector.engine.state import Saved, State, layout
 from detector.engine.streams import Streams
+from schemas.errors import ModelError
 from schemas.moment import SECOND_NS
 
 #: Buckets of streams per partition: the unit in which state is saved.
@@ -299,11 +300,17 @@ class Engine:
         slots = np.fromiter(members.values(), np.int64, len(members))
         chosen = self.streams.bucket(slots) == bucket
         names = [name for name, inside in zip(members, chosen, strict=True) if inside]
-        return self.state.dump(names, slots[chosen])
+        return self.state.dump(names, slots[chosen], self.model.manifest.graph_sha256)
 
     def load(self, partition: int, data: bytes) -> None:
         """Take over a dump; the streams in it are as they were then. Raises ModelError where it does not fit."""
         saved = Saved.parse(data)
+        if saved.model != self.model.manifest.graph_sha256:
+            raise ModelError(
+                f"the saved state belongs to the model {saved.model[:12]}…, not to "
+                f"{self.model.manifest.graph_sha256[:12]}…: use the model that this consumer group ran, or another "
+                "--group-id"
+            )
         slots = self.streams.slots(partition, saved.streams)
         self.state.grow(len(self.streams))
         self.state.load(saved, slots)

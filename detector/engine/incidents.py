@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from detector.engine.segments import Ints, Segments
 from schemas.frozen import Frozen
@@ -28,6 +28,12 @@ class Policy(Frozen):
     n: int = Field(3, ge=1, le=64, description="… among this many newest ones")
     quiet: int = Field(5, ge=1, le=64, description="normal readings in a row that resolve it")
     unseen: int = Field(300, ge=0, description="first readings of a stream never seen that publish nothing")
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Policy:
+        if self.k > self.n:
+            raise ValueError(f"{self.k} of {self.n} readings can never be anomalous")
+        return self
 
     @property
     def memory(self) -> int:

@@ -9,8 +9,8 @@ Sections, in memory and in bytes alike:
 * ``incident`` — the open incident of each stream.
 
 Bytes: magic, length of a JSON header (4 bytes, little-endian), header, the arrays' bytes one after another, CRC-32 of
-everything before it (4 bytes, little-endian). The header holds the format version, the streams' names and for each
-section the arrays' names, types and shapes.
+everything before it (4 bytes, little-endian). The header holds the format version, the graph's SHA-256, the streams'
+names and for each section the arrays' names, types and shapes.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ class State:
             getattr(self, name)[: self.size] = empty
         self.size = 0
 
-    def dump(self, names: list[str], slots: NDArray[np.int64]) -> bytes:
-        """The state of some streams; ``names`` and ``slots`` in the same order."""
+    def dump(self, names: list[str], slots: NDArray[np.int64], model: str) -> bytes:
+        """The state of some streams; ``names`` and ``slots`` in the same order; ``model``: SHA-256 of its graph."""
         sections: dict[str, dict[str, Any]] = {}
         body = []
         for section, fields in self.layout.items():
@@ -104,7 +104,7 @@ class State:
             for name, (shape, dtype, _) in fields.items():
                 sections[section][name] = [dtype.str, list(shape)]
                 body.append(getattr(self, name)[slots].tobytes())
-        header = orjson.dumps({"version": FORMAT_VERSION, "streams": names, "sections": sections})
+        header = orjson.dumps({"version": FORMAT_VERSION, "model": model, "streams": names, "sections": sections})
         data = b"".join([MAGIC, struct.pack("<I", len(header)), header, *body])
         return data + struct.pack("<I", zlib.crc32(data))
 
@@ -145,6 +145,8 @@ def _resized(found: NDArray[Any], shape: tuple[int, ...], empty: Any) -> NDArray
 class Saved:
     """A bucket's state as read back from bytes."""
 
+    model: str
+    """SHA-256 of the graph under which it was saved."""
     streams: list[str]
     sections: dict[str, dict[str, NDArray[Any]]]
 
@@ -166,4 +168,4 @@ class Saved:
                 array = np.frombuffer(data, dtype, count * int(np.prod(shape, dtype=np.int64)), at)
                 sections[section][name] = array.reshape(count, *shape)
                 at += array.nbytes
-        return cls(header["streams"], sections)
+        return cls(header["model"], header["streams"], sections)

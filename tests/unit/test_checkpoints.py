@@ -74,11 +74,11 @@ def test_progress_knows_from_where_to_replay() -> None:
     progress.touch(np.array([3, 4, 3]), np.array([10, 11, 12]), now=1.0)
     progress.touch(np.array([4, 5]), np.array([13, 14]), now=2.0)
     assert progress.replay_from(15) == 10
-    assert progress.due(before=1.5) == [3, 4]
+    assert progress.due(before=1.5) == [(1.0, 3), (1.0, 4)]
     progress.mark_saved(3, 15, 1)
     assert progress.replay_from(15) == 11
     progress.touch(np.array([3]), np.array([16]), now=3.0)
-    assert progress.due(before=9.0) == [4, 5, 3]
+    assert [bucket for _, bucket in progress.due(before=9.0)] == [4, 5, 3]
     for bucket in (3, 4, 5):
         progress.mark_saved(bucket, 17, 1)
     assert progress.replay_from(17) == 17

@@ -87,6 +87,7 @@ BAD = [
     (b" ", Reason.EMPTY),
     (b"null", Reason.EMPTY),
     (b"[]", Reason.EMPTY),
+    (b"[\n ]", Reason.EMPTY),
     (b"{", Reason.NOT_JSON),
     (b"\xff\xfe", Reason.NOT_JSON),
     (b"[" * 100_000, Reason.NOT_JSON),
@@ -210,3 +211,10 @@ def test_a_long_list_of_bad_elements_is_split_once() -> None:
 def test_one_channel() -> None:
     found = decode(b'{"stream":"s","timestamp":1,"values":{"a":4}}', decoder=JsonDecoder(["a"], "t"))
     assert found.readings.values.tolist() == [[4.0]]
+
+
+def test_a_list_too_deep_to_be_split_is_set_aside_once() -> None:
+    record = b"[" + b"0," * 5000 + b"[" * 1000 + b"]" * 1000 + b"," + GOOD + b"]"
+    found = decode(record)
+    assert [(d.value, d.index) for d in found.dead_letters] == [(record, -1)]
+    assert len(found.readings) == 1

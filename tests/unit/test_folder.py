@@ -27,10 +27,10 @@ def test_it_comes_back_as_it_went(tmp_path: Path) -> None:
 
 
 def test_a_model_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
-    write_model(tiny_model(), tmp_path / "m", {"old": b""})
+    write_model(tiny_model(), tmp_path / "m", {"report.json": b""})
     write_model(tiny_model(window=7), tmp_path / "m")
     assert read_model(tmp_path / "m").manifest.window == 7
-    assert not (tmp_path / "m" / "old").exists()
+    assert not (tmp_path / "m" / "report.json").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
 
 
@@ -41,6 +41,12 @@ def test_an_empty_folder_will_do_but_no_other(tmp_path: Path) -> None:
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(UserError, match="not empty and no model folder"):
         write_model(tiny_model(), tmp_path / "mine")
+    (tmp_path / "mine" / "manifest.json").write_text('{"manifest_version": 3, "name": "an extension"}')
+    with pytest.raises(UserError, match="not empty and no model folder"):
+        write_model(tiny_model(), tmp_path / "mine")
+    (tmp_path / "empty" / "notes.txt").write_text("x")
+    with pytest.raises(UserError, match=r"holds notes\.txt"):
+        write_model(tiny_model(), tmp_path / "empty")
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="not a folder"):
         write_model(tiny_model(), tmp_path / "file")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
+from dataclasses import replace
 
+import numpy as np
 import orjson
 import pytest
 from pipeline import MODEL_CHANNELS, POLICY, fill, offline, produce, rows, serve
@@ -12,9 +15,15 @@ from tiny_model import tiny_model
 
 from detector.adapters.memory import MemoryBroker, MemoryLog
 from detector.adapters.port import Committed, Transaction
+from detector.checkpoints import Progress
+from detector.decoding.json_readings import JsonDecoder
+from detector.engine.engine import BUCKETS, Engine
 from detector.engine.incidents import Policy
 from detector.monitor import Monitor
-from schemas.errors import Fenced
+from detector.observer import Observer
+from detector.service import Service
+from schemas.errors import Fenced, ModelError
+from schemas.settings import DetectorSettings
 
 MODEL = tiny_model(threshold=1.0)
 
@@ -251,3 +260,59 @@ def test_produce_helper_makes_lists() -> None:
     produce(broker, "a", [{"stream": "a", "timestamp": 1, "values": {"c0": 1}}] * 2, 1)
     serve(MODEL, broker)
     assert not broker.dead_letters
+
+
+class StopAfter(Observer):
+    """Asks the service to stop at the n-th turn of a loop, wherever that is."""
+
+    def __init__(self, turns: int) -> None:
+        self.stop, self._left = threading.Event(), turns
+
+    def beat(self) -> None:
+        self._left -= 1
+        if self._left <= 0:
+            self.stop.set()
+
+
+@pytest.mark.parametrize("turns", range(1, 8))
+def test_a_stop_during_the_restore_commits_nothing_and_loses_nothing(turns: int) -> None:
+    broker = MemoryBroker(2)
+    everything = [row for s in "ab" for row in rows(s)]
+    fill(broker, everything, 2)
+    serve(MODEL, broker, checkpoint_age=1000)  # no checkpoints: all is replayed
+    before = list(broker.alerts)
+    observer = StopAfter(turns)
+    serve(MODEL, broker, observer=observer, stop=observer.stop, batch_size=10, checkpoint_age=1000)
+    assert broker.alerts == before
+    fill(broker, [row for s in "ab" for row in rows(s, 50, range(70, 80), 100)], 2)
+    serve(MODEL, broker)
+    everything += [row for s in "ab" for row in rows(s, 50, range(70, 80), 100)]
+    assert sorted(value for _, value in broker.alerts) == offline(MODEL, everything, 2)
+
+
+def test_a_busy_partition_does_not_starve_the_checkpoints_of_the_others() -> None:
+    log = MemoryLog(MemoryBroker(3))
+    settings = DetectorSettings.load({"checkpoint_age": 0, "checkpoint_bytes": 20_000})
+    service = Service(log, Engine(MODEL), JsonDecoder(MODEL_CHANNELS, "readings"), settings)
+    service._progress = {partition: Progress(0) for partition in range(3)}
+    buckets, saved = np.arange(BUCKETS), Counter[int]()
+    for second in range(40):  # every bucket changes every second, and a second's budget is for a few
+        for partition in range(3):
+            service._progress[partition].touch(buckets, np.full(BUCKETS, second), now=float(second))
+        service._committed_at = second
+        transaction = Transaction()
+        service._add_checkpoints(transaction, dict.fromkeys(range(3), second), now=second + 1.0)
+        saved.update(record.partition for record in transaction.state)
+    assert sum(saved.values()) > BUCKETS
+    assert set(saved) == {0, 1, 2}, saved
+    assert min(p.replay_from(40) for p in service._progress.values()) > 0, "R moves on everywhere"
+
+
+def test_a_model_that_the_group_did_not_run_is_refused() -> None:
+    broker = MemoryBroker()
+    fill(broker, rows(), 1)
+    serve(MODEL, broker)
+    fill(broker, rows(start=50, stop=60), 1)
+    manifest = MODEL.manifest.model_copy(update={"graph_sha256": "1" * 64})
+    with pytest.raises(ModelError, match="another --group-id"):
+        serve(replace(MODEL, manifest=manifest), broker)

@@ -43,6 +43,13 @@ def test_flags_over_environment_over_file_over_defaults(tmp_path: Path, monkeypa
         ({"start": "yesterday"}, "earliest, latest or a time"),
         ({"readings_topic": "a b"}, "only letters"),
         ({"startup_timeout": "soon"}, "not a duration"),
+        ({"startup_timeout": "0"}, "startup_timeout"),
+        ({"max_ahead": "99999999999999d"}, "max_ahead"),
+        ({"bootstrap_servers": ""}, "bootstrap_servers"),
+        ({"start": "noon"}, "RESIDUAL_FROM"),
+        ({"incident_k": 5, "incident_n": 3}, "can never be reached"),
+        ({"dead_letters_topic": "readings"}, "each needs a topic of its own"),
+        ({"state_topic": "alerts"}, "each needs a topic of its own"),
     ],
 )
 def test_what_does_not_fit_is_named(flags: dict, words: str) -> None:

@@ -26,9 +26,6 @@ GRAPH = "model.onnx"
 MANIFEST = "manifest.json"
 STREAMS = "streams.npz"
 
-#: What a model folder may hold; the trainer adds its report.
-OWN_FILES = frozenset({GRAPH, MANIFEST, STREAMS, "report.html", "report.json"})
-
 
 def read_model(path: str | Path) -> Model:
     """The model in a folder. Raises ModelError where it is none, is damaged, or has another format version."""
@@ -59,16 +56,13 @@ def read_model(path: str | Path) -> Model:
 def check_target(path: str | Path) -> None:
     """Raises UserError unless a model may be written to this folder: it is absent, empty or a model folder.
 
-    A model folder holds a manifest of ours and nothing that is not: what else lies in it would go with the old model.
+    A model folder is one that holds a manifest of ours; another program's file of that name does not make it one.
     """
     folder = Path(path)
     if folder.is_dir():
         names = {entry.name for entry in folder.iterdir()}
         if names and not (MANIFEST in names and _is_manifest(folder / MANIFEST)):
             raise UserError(f"{folder} is not empty and no model folder: name another --out or empty it")
-        foreign = sorted(names - OWN_FILES)
-        if foreign:
-            raise UserError(f"{folder} holds {foreign[0]}, which is no part of a model: move it, or name another --out")
     elif folder.exists() or folder.is_symlink():
         raise UserError(f"{folder} is not a folder: name another --out")
     elif not folder.absolute().parent.is_dir():

@@ -1,0 +1,359 @@
+"""Images from files: an ``.npz`` of arrays, or a folder of PNG and JPEG files.
+
+An image is a reading whose values are its pixels: float32, row by row, the bands of a pixel beside each other, in the
+source's own units (0–255 for 8-bit files). Grey pictures have one band, all others three (red, green, blue).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.adapters.columns import is_stream, shorten
+from detector.adapters.files import Table
+from schemas.errors import DataError, UserError
+from schemas.moment import SECOND_NS, format_time, parse_time
+
+PIXELS, TIMESTAMP, STREAM = "x", "timestamp", "stream"
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
+#: Pixels of one picture beyond which a file is refused before it is unpacked: a few kB may claim to be gigabytes.
+MOST_PIXELS = 50_000_000
+
+Floats = NDArray[np.float32]
+
+
+class Size(NamedTuple):
+    """Of one image."""
+
+    height: int
+    width: int
+    bands: int
+
+    @property
+    def values(self) -> int:
+        """Numbers in an image."""
+        return self.height * self.width * self.bands
+
+    def __str__(self) -> str:
+        return f"{self.height}×{self.width}" + (f"×{self.bands}" if self.bands > 1 else "")
+
+
+class BadPictureError(Exception):
+    """Bytes that are no picture; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """The images of one or more files in the order of one log."""
+
+    size: Size
+    table: Table
+    """One row per image, ``values`` ``[N, H·W·bands]``, NaN where missing; pixels have no names: no channels."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One file or folder: ``times`` ``[N]``, ``values`` ``[N, P]``; ``streams`` None: it names none."""
+
+    path: str
+    size: Size
+    streams: list[str] | None
+    times: NDArray[np.int64]
+    timestamps: list[str]
+    values: Floats
+
+
+def is_images(path: str) -> bool:
+    """The path names images, by what it is called: a folder or an ``.npz``."""
+    return os.path.isdir(path) or path.lower().endswith(".npz")
+
+
+def read_images(sources: Sequence[tuple[str | None, str]], default_stream: str = "default") -> Images:
+    """The images of ``sources``, each (stream or None, path), as one log.
+
+    They are merged on their heads by timestamp, ties in the order given; the images of one source keep their order, and
+    the streams of a folder, which run side by side, are merged in the same way. Without times image i of a file, or of
+    a stream's folder, is at i seconds after 1970-01-01.
+
+    Raises DataError with the path where something cannot be read or is of another size, UserError where a folder is
+    given and Pillow is not installed.
+    """
+    found: list[_Source] = []
+    for stream, path in sources:
+        parts = _read_folder(path) if os.path.isdir(path) else [_read_npz(path)]
+        if stream is not None and any(part.streams is not None for part in parts):
+            raise DataError(f"{path}: it names its streams itself: name it without {stream}=")
+        name = default_stream if stream is None else stream
+        found += [_named(part, name) for part in parts]
+    if not found:
+        raise DataError("no data: name at least one .npz or folder of images")
+    for part in found:
+        if part.size != found[0].size:
+            raise _other_size(part.path, part.size, found[0].path, found[0].size)
+    return Images(found[0].size, _merge(found))
+
+
+def _named(part: _Source, stream: str) -> _Source:
+    if part.streams is not None:
+        return part
+    return _Source(part.path, part.size, [stream] * len(part.times), part.times, part.timestamps, part.values)
+
+
+def _merge(parts: Sequence[_Source]) -> Table:
+    """The log: a stable sort by the greatest time that each part has shown so far (see ``files.read_table``)."""
+    streams = [name for part in parts for name in part.streams or ()]
+    timestamps = [text for part in parts for text in part.timestamps]
+    times = np.concatenate([part.times for part in parts])
+    if len(parts) == 1:
+        return Table(streams, times, parts[0].values, timestamps, ())
+    values = np.concatenate([part.values for part in parts])
+    heads = np.concatenate([np.maximum.accumulate(part.times) for part in parts])
+    order = np.argsort(heads, kind="stable")
+    rows = order.tolist()
+    return Table([streams[i] for i in rows], times[order], values[order], [timestamps[i] for i in rows], ())
+
+
+def _other_size(path: str, size: Size, first: str, first_size: Size) -> DataError:
+    return DataError(f"{path} is {size}, {first} is {first_size}: make all images one size")
+
+
+# An .npz
+
+
+def _read_npz(path: str) -> _Source:
+    """``x[N,H,W]`` or ``x[N,H,W,bands]``, perhaps ``timestamp[N]`` and ``stream[N]``; other arrays are ignored."""
+    arrays = _arrays(path)
+    if PIXELS not in arrays:
+        raise DataError(
+            f"{path}: it holds no array {PIXELS}: save the images as {PIXELS}[N,H,W] or {PIXELS}[N,H,W,bands]"
+        )
+    values, size = _pixels(path, arrays[PIXELS])
+    N = len(values)
+    for name in (TIMESTAMP, STREAM):
+        if name in arrays and arrays[name].shape != (N,):
+            raise DataError(
+                f"{path}: {name} has the shape {arrays[name].shape}: make it one for each of the {N} images"
+            )
+    streams = _streams(path, arrays[STREAM]) if STREAM in arrays else None
+    if TIMESTAMP not in arrays:
+        return _Source(path, size, streams, *_counted(N), values)
+    return _Source(path, size, streams, *_times(path, arrays[TIMESTAMP]), values)
+
+
+def _arrays(path: str) -> dict[str, NDArray[Any]]:
+    """Those of the arrays that are known, read without pickle."""
+    try:
+        with open(path, "rb") as raw:  # opened here: NumPy leaves a file open that is no .npz
+            file = np.load(raw, allow_pickle=False)
+            if isinstance(file, np.ndarray):
+                raise BadPictureError("one array without a name")
+            return {name: file[name] for name in (PIXELS, TIMESTAMP, STREAM) if name in file.files}
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise DataError(f"{path} does not fit into memory: split it into several files") from error
+    except Exception as error:  # what NumPy and zipfile raise of a damaged file shares no base
+        raise DataError(
+            f"{path} cannot be read as .npz ({_line(error)}): is it whole, and written by numpy.savez without objects?"
+        ) from error
+
+
+def _pixels(path: str, x: NDArray[Any]) -> tuple[Floats, Size]:
+    """``[N, H·W·bands]`` and the size."""
+    if x.ndim not in (3, 4) or 0 in x.shape:
+        raise DataError(
+            f"{path}: {PIXELS} has the shape {x.shape}: make it [N,H,W] or [N,H,W,bands], with at least one"
+        )
+    if x.dtype.kind not in "buif":
+        raise DataError(f"{path}: {PIXELS} is of type {x.dtype}: make it an array of numbers")
+    size = Size(x.shape[1], x.shape[2], x.shape[3] if x.ndim == 4 else 1)
+    with np.errstate(over="ignore"):  # what overflows is refused just below
+        values: Floats = np.ascontiguousarray(x, np.float32).reshape(len(x), size.values)
+    bad = np.isinf(values).any(axis=1)
+    if bad.any():
+        raise DataError(
+            f"{path}: {PIXELS}[{int(bad.argmax())}] holds a number that is infinite or beyond 32 bits: "
+            "correct it, or write nan where a pixel is missing"
+        )
+    return values, size
+
+
+def _streams(path: str, names: NDArray[Any]) -> list[str]:
+    if names.dtype.kind != "U":
+        raise DataError(f"{path}: {STREAM} is of type {names.dtype}: make it an array of texts")
+    streams: list[str] = names.tolist()
+    for i, name in enumerate(streams):
+        if not is_stream(name):
+            raise DataError(
+                f"{path}: {STREAM}[{i}]: {shorten(name)} is not a stream's name: write 1 to 1024 characters"
+            )
+    return streams
+
+
+def _counted(count: int) -> tuple[NDArray[np.int64], list[str]]:
+    """A second apart, from 1970-01-01 on."""
+    times = np.arange(count, dtype=np.int64) * SECOND_NS
+    return times, [format_time(ns) for ns in times.tolist()]
+
+
+def _times(path: str, cells: NDArray[Any]) -> tuple[NDArray[np.int64], list[str]]:
+    """Nanoseconds and texts of NumPy's times, of ISO 8601 or of numbers of milliseconds."""
+    if cells.dtype.kind == "M":
+        ns = cells.astype("datetime64[ns]")
+        # a time that does not fit nanoseconds wraps around: it must come back as it was
+        fits = (ns.astype(cells.dtype) == cells) & (ns.astype(np.int64) >= 0)
+        if not fits.all():
+            i = int((~fits).argmax())
+            raise _bad_time(path, i, str(cells[i]))
+        times: NDArray[np.int64] = ns.astype(np.int64)
+        return times, [format_time(t) for t in times.tolist()]
+    if cells.dtype.kind not in "iufU":
+        raise DataError(
+            f"{path}: {TIMESTAMP} is of type {cells.dtype}: make it times, ISO 8601 or milliseconds since 1970"
+        )
+    found = []
+    for i, cell in enumerate(cells.tolist()):
+        try:
+            found.append(parse_time(cell))
+        except (ValueError, OverflowError):
+            raise _bad_time(path, i, str(cell)) from None
+    return np.array(found, np.int64), [str(cell) for cell in cells.tolist()]
+
+
+def _bad_time(path: str, i: int, text: str) -> DataError:
+    return DataError(
+        f"{path}: {TIMESTAMP}[{i}]: {shorten(text)} is not a time between 1970 and 2262: "
+        "write ISO 8601, or milliseconds since 1970"
+    )
+
+
+# A folder
+
+
+def _read_folder(path: str) -> list[_Source]:
+    """The folder itself, where it holds the images, else one part for each sub-folder, whose name is its stream.
+
+    Names that begin with a dot and files that are neither PNG nor JPEG are passed over.
+    """
+    require_pillow(path)
+    files, folders = _listed(path)
+    if files and folders:
+        raise DataError(f"{path} holds both images and folders: move the images into a folder, which is a stream")
+    if not folders:
+        return [_read_files(path, files, None)]
+    parts = []
+    for name in folders:
+        inner = os.path.join(path, name)
+        if not is_stream(name):
+            raise DataError(f"{inner}: {shorten(name)} is not a stream's name: rename the folder")
+        parts.append(_read_files(inner, _listed(inner)[0], name))
+    return parts
+
+
+def _listed(path: str) -> tuple[list[str], list[str]]:
+    """Names of the pictures and of the folders in a folder, each in order of their characters' code points."""
+    files, folders = [], []
+    try:
+        for name in sorted(os.listdir(path)):
+            if name.startswith("."):
+                continue
+            mode = os.stat(os.path.join(path, name)).st_mode
+            if stat.S_ISDIR(mode):
+                folders.append(name)
+            elif name.lower().endswith(SUFFIXES):
+                files.append(name)
+    except OSError as error:
+        raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}") from error
+    return files, folders
+
+
+def _read_files(path: str, names: Sequence[str], stream: str | None) -> _Source:
+    if not names:
+        raise DataError(f"{path} holds no image: put files into it whose names end in {', '.join(SUFFIXES)}")
+    first, size = os.path.join(path, names[0]), None
+    values = np.empty((0, 0), np.float32)
+    for i, name in enumerate(names):
+        file = os.path.join(path, name)
+        pixels = _read_picture(file)
+        found = Size(*pixels.shape)
+        if size is None:
+            size, values = found, np.empty((len(names), found.values), np.float32)
+        if found != size:
+            raise _other_size(file, found, first, size)
+        values[i] = pixels.reshape(-1)
+    assert size is not None
+    streams = None if stream is None else [stream] * len(names)
+    return _Source(path, size, streams, *_counted(len(names)), values)
+
+
+def _read_picture(path: str) -> Floats:
+    try:
+        return picture(Path(path).read_bytes())
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except BadPictureError as error:
+        raise DataError(f"{path} is no picture ({error}): is it whole, and PNG or JPEG?") from error
+
+
+# One picture
+
+
+def require_pillow(what: str) -> None:
+    """Raises UserError where Pillow, which reads pictures, is not installed; ``what`` needs it."""
+    try:
+        import PIL.Image  # noqa: F401
+    except ImportError:
+        raise UserError(f"{what}: pictures need Pillow: pip install 'residual[images]'") from None
+
+
+def picture(data: bytes, expected: Size | None = None) -> Floats:
+    """The pixels of a PNG or JPEG file, ``[H, W, bands]``; grey: one band, else three; transparency is left out.
+
+    Raises BadPictureError where it is neither, is damaged, is not of the ``expected`` size or, without one, is larger
+    than ``MOST_PIXELS``. The size is looked at before anything is unpacked.
+    """
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of large pictures: ours to judge
+            with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+                found = Size(image.height, image.width, 1 if image.mode in _GREY else 3)
+                _check(found, expected)
+                grey = image.convert("L") if image.mode in ("1", "LA") else image
+                pixels = np.asarray(grey if found.bands == 1 else image.convert("RGB"))
+    except BadPictureError:
+        raise
+    except Exception as error:  # Pillow's own share no base
+        raise BadPictureError(_line(error)) from error
+    return pixels.astype(np.float32).reshape(found)
+
+
+#: Pillow's names of pictures with one band: black and white, 8 bits, with transparency, 16 bits, 32 bits.
+_GREY = frozenset({"1", "L", "LA", "I;16", "I;16B", "I", "F"})
+
+
+def _check(found: Size, expected: Size | None) -> None:
+    if expected is not None:
+        if found != expected:
+            raise BadPictureError(f"it is {found}, not {expected}")
+    elif found.height * found.width > MOST_PIXELS:
+        raise BadPictureError(f"it is {found}, more than {MOST_PIXELS} pixels")
+
+
+def _line(error: BaseException) -> str:
+    """What an error says, on one short line."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return text if len(text) <= 120 else text[:119] + "…"

@@ -28,6 +28,14 @@ class Batching(Frozen):
     fixed: int | None = Field(None, ge=1, description="every batch has exactly this many windows, where not null")
 
 
+class Season(Frozen):
+    """What the detector remembers of how each channel usually is at this time of a period."""
+
+    period_s: float = Field(gt=0, description="seconds after which the streams of the group repeat themselves")
+    bins: int = Field(ge=1, le=48, description="parts of the period of which a level is remembered")
+    decay: float = Field(0.4, gt=0, le=1, description="weight of the newest period in a level")
+
+
 class Calibration(Frozen):
     """How raw scores became scores in thresholds. The thresholds and the tail themselves lie in streams.npz."""
 
@@ -59,6 +67,7 @@ class Manifest(Frozen):
     channels: tuple[Channel, ...] = Field(min_length=1)
     window: int = Field(ge=1, description="readings in a window, the newest last")
     interval_s: float = Field(gt=0, description="seconds between readings of a stream")
+    season: Season | None = Field(None, description="context: what is usual at this time; null: the graph has none")
     smoothing_span: float = Field(1, ge=1, description="span of the moving average of raw scores; 1 is none")
     batching: Batching = Batching()
     calibration: Calibration

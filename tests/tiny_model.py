@@ -10,13 +10,13 @@ from onnx import parser
 
 from detector.engine.calibration import tail
 from detector.engine.model import Model, StreamValues
-from schemas.manifest import Batching, Calibration, Channel, Manifest, Training
+from schemas.manifest import Batching, Calibration, Channel, Manifest, Season, Training
 
 # The mean over channels is a matrix product: along the last axis ReduceMean sums in an order that depends on where a
 # row happens to lie in memory, so that a score's last bit would depend on its place in the batch.
 _GRAPH = """
 <ir_version: 10, opset_import: ["": 20]>
-tiny (float[B,{W},{C}] x, bool[B,{W},{C}] mask, float[B,{C}] loc, float[B,{C}] scale)
+tiny (float[B,{W},{C}] x, bool[B,{W},{C}] mask, float[B,{C}] loc, float[B,{C}] scale{input})
   => (float[B] score, float[B,{C}] error, float[B,{C}] expected, float[B,{W},{C}] window)
 {{
   axis = Constant<value = int64[1] {{1}}>()
@@ -31,7 +31,7 @@ tiny (float[B,{W},{C}] x, bool[B,{W},{C}] mask, float[B,{C}] loc, float[B,{C}] s
   mean = ReduceMean<keepdims = 0>(z, axis)
   newest3 = Slice(z, last, end, axis)
   newest = Squeeze(newest3, axis)
-  predicted = Mul(mean, half)
+  {predicted}
   residual = Sub(newest, predicted)
   error = Mul(residual, residual)
   ones = Constant<value = float[{C},1] {{{weights}}}>()
@@ -46,10 +46,27 @@ tiny (float[B,{W},{C}] x, bool[B,{W},{C}] mask, float[B,{C}] loc, float[B,{C}] s
 """
 
 
-def graph(window: int, channels: int) -> bytes:
+_PLAIN = "predicted = Mul(mean, half)"
+#: With a season, what is usual counts as much as the window.
+_SEASONAL = """unknown = IsNaN(context)
+  usual = Where(unknown, loc, context)
+  above = Sub(usual, loc)
+  season = Div(above, scale)
+  both = Add(mean, season)
+  predicted = Mul(both, half)"""
+
+
+def graph(window: int, channels: int, seasonal: bool = False) -> bytes:
     """The ONNX file's bytes."""
     model = parser.parse_model(
-        _GRAPH.format(W=window, C=channels, last=window - 1, weights=", ".join([str(1 / channels)] * channels))
+        _GRAPH.format(
+            W=window,
+            C=channels,
+            last=window - 1,
+            weights=", ".join([str(1 / channels)] * channels),
+            input=f", float[B,{channels}] context" if seasonal else "",
+            predicted=_SEASONAL if seasonal else _PLAIN,
+        )
     )
     onnx.checker.check_model(model)
     return model.SerializeToString()
@@ -64,9 +81,10 @@ def tiny_model(
     threshold: float = 3.0,
     span: float = 4.0,
     batching: Batching | None = None,
+    season: Season | None = None,
 ) -> Model:
     """A model whose streams have mean 0 and standard deviation 1."""
-    onnx_bytes = graph(window, channels)
+    onnx_bytes = graph(window, channels, season is not None)
     count = len(streams)
     tail_score, tail_p = tail(np.random.default_rng(0).random(999))
     epoch = "1970-01-01T00:00:00Z"
@@ -75,6 +93,7 @@ def tiny_model(
         channels=tuple(Channel(name=f"c{c}") for c in range(channels)),
         window=window,
         interval_s=interval_s,
+        season=season,
         smoothing_span=span,
         batching=batching or Batching(),
         calibration=Calibration(rate=1e-3, readings=999, threshold=threshold, floor=1e-3),

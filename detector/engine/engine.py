@@ -22,6 +22,7 @@ from detector.engine.incidents import ANOMALOUS, NORMAL, UNSCORED, Policy, Verdi
 from detector.engine.model import Model
 from detector.engine.readings import Readings
 from detector.engine.scorer import Scorer
+from detector.engine.seasons import Seasons
 from detector.engine.segments import Ints, Segments, blocks, with_tails
 from detector.engine.state import Saved, State, layout
 from detector.engine.streams import Streams
@@ -82,7 +83,10 @@ class Engine:
         self._channels = len(manifest.channels)
         self._interval_ns = max(round(manifest.interval_s * SECOND_NS), 1)
         self._weights = smoothing_weights(manifest.smoothing_span)
-        self.state = State(layout(self._window, self._channels, len(self._weights), self.policy.memory))
+        self._seasons = Seasons(manifest.season) if manifest.season else None
+        self.state = State(
+            layout(self._window, self._channels, len(self._weights), self.policy.memory, manifest.season)
+        )
         #: CPU-bound seconds by stage since the start, for benchmarks and metrics; decides nothing
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
@@ -99,8 +103,9 @@ class Engine:
         slots, times, values = self._columns(batches)
         order = np.argsort(slots, kind="stable")
         arrived = self._assemble(slots[order], times[order], values, order, counts)
+        context = self._context(arrived)
         self.seconds["windows"] += time.perf_counter() - began
-        raw, error, expected = self._score(arrived)
+        raw, error, expected = self._score(arrived, context)
         began = time.perf_counter()
         was_open = self.state.opened[slots] != NEVER
         score, flags = self._flag(arrived, raw, counts)
@@ -173,7 +178,17 @@ class Engine:
         counts["all_missing"] += int((~observed).sum())
         return _Arrived(segments, order, times, values, windows, start, (filled >= W) & observed, number)
 
-    def _score(self, arrived: _Arrived) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:
+    def _context(self, arrived: _Arrived) -> NDArray[np.float32] | None:
+        """What is usual at the time of each accepted reading, ``[n, C]``; None where the model knows no season."""
+        if self._seasons is None:
+            return None
+        segments = arrived.segments
+        loc, scale = self.streams.scaling(segments.slots)
+        return self._seasons.follow(self.state, segments, arrived.times, arrived.values, loc, scale)
+
+    def _score(
+        self, arrived: _Arrived, context: NDArray[np.float32] | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:
         """Raw score ``[n]``, error and expected ``[n, C]`` of accepted readings; NaN where there is no score."""
         n, C = len(arrived.index), self._channels
         which = np.flatnonzero(arrived.scorable)
@@ -188,7 +203,8 @@ class Engine:
             x = arrived.windows[arrived.start[rows]].reshape(len(rows), self._window, C)
             loc, scale = self.streams.scaling(row_slots[rows])
             ready = time.perf_counter()
-            raw[rows], error[rows], expected[rows] = self.scorer.score(x, loc, scale)
+            usual = None if context is None else context[rows]
+            raw[rows], error[rows], expected[rows] = self.scorer.score(x, loc, scale, usual)
             self.seconds["windows"] += ready - began
             self.seconds["onnx"] += time.perf_counter() - ready
         return raw, error, expected

@@ -1,7 +1,8 @@
 """The scorer: windows through the exported graph, in batches that do not change what a window scores.
 
 The graph (ONNX): inputs ``x[B,W,C]`` float32 in engineering units, ``mask[B,W,C]`` bool (true where observed),
-``loc[B,C]`` and ``scale[B,C]`` float32; outputs ``score[B]``, ``error[B,C]``, ``expected[B,C]`` and ``window[B,W,C]``.
+``loc[B,C]`` and ``scale[B,C]`` float32, and where the model knows a season ``context[B,K]`` float32; outputs
+``score[B]``, ``error[B,C]``, ``expected[B,C]`` and ``window[B,W,C]``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from schemas.manifest import Batching
 CHUNK = 512
 
 INPUTS = ("x", "mask", "loc", "scale")
+CONTEXT = "context"
 OUTPUTS = ("score", "error", "expected")
 
 Floats = NDArray[np.float32]
@@ -35,6 +37,7 @@ class Scorer:
         except Exception as error:  # ONNX Runtime's own exceptions share no base
             raise ModelError(f"the model's graph cannot be loaded: {str(error).splitlines()[0]}") from error
         missing = set(INPUTS) - {i.name for i in self._session.get_inputs()}
+        self.context = CONTEXT in (i.name for i in self._session.get_inputs())
         missing |= {*OUTPUTS, "window"} - {o.name for o in self._session.get_outputs()}
         if missing:
             raise ModelError(f"the model's graph lacks {', '.join(sorted(missing))}: fit it again")
@@ -49,38 +52,47 @@ class Scorer:
         """Windows of a full batch."""
         return self._chunk
 
-    def score(self, x: Floats, loc: Floats, scale: Floats) -> tuple[Floats, Floats, Floats]:
+    def score(
+        self, x: Floats, loc: Floats, scale: Floats, context: Floats | None = None
+    ) -> tuple[Floats, Floats, Floats]:
         """Score ``[N]``, error ``[N, C]`` and expected newest reading ``[N, C]`` (engineering units).
 
-        ``x`` ``[N, W, C]`` with NaN where missing, ``loc`` and ``scale`` ``[N, C]``.
+        ``x`` ``[N, W, C]`` with NaN where missing, ``loc`` and ``scale`` ``[N, C]``, ``context`` ``[N, K]`` with NaN
+        where nothing is known, None where the graph takes none.
         """
-        score, error, expected = self._run(OUTPUTS, x, loc, scale)
+        score, error, expected = self._run(OUTPUTS, _given(x, loc, scale, context))
         return score, error, expected
 
-    def window(self, x: Floats, loc: Floats, scale: Floats) -> Floats:
+    def window(self, x: Floats, loc: Floats, scale: Floats, context: Floats | None = None) -> Floats:
         """The expected window ``[N, W, C]`` in engineering units; arguments as for ``score``."""
-        return self._run(("window",), x, loc, scale)[0]
+        return self._run(("window",), _given(x, loc, scale, context))[0]
 
-    def _run(self, outputs: tuple[str, ...], x: Floats, loc: Floats, scale: Floats) -> list[Floats]:
+    def _run(self, outputs: tuple[str, ...], given: dict[str, Floats]) -> list[Floats]:
+        x = given["x"]
         n = len(x)
         if n == 0:
             channels = x.shape[2]
             shapes = {"score": (0,), "error": (0, channels), "expected": (0, channels), "window": x.shape}
             return [np.empty(shapes[name], np.float32) for name in outputs]
         parts = [
-            self._call(outputs, x[at : at + self._chunk], loc[at : at + self._chunk], scale[at : at + self._chunk])
+            self._call(outputs, {name: rows[at : at + self._chunk] for name, rows in given.items()})
             for at in range(0, n, self._chunk)
         ]
         return parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
 
-    def _call(self, outputs: tuple[str, ...], x: Floats, loc: Floats, scale: Floats) -> list[Floats]:
-        n = len(x)
+    def _call(self, outputs: tuple[str, ...], given: dict[str, Floats]) -> list[Floats]:
+        n = len(given["x"])
         size = self._batching.fixed or -(-n // self._batching.multiple) * self._batching.multiple
         if size > n:
-            x, loc, scale = (_padded(a, size) for a in (x, loc, scale))
-        feed = {"x": x, "mask": ~np.isnan(x), "loc": loc, "scale": scale}
+            given = {name: _padded(rows, size) for name, rows in given.items()}
+        feed = {**given, "mask": ~np.isnan(given["x"])}
         results = self._session.run(outputs, feed, self._run_options)
         return [r[:n] for r in results] if size > n else list(results)
+
+
+def _given(x: Floats, loc: Floats, scale: Floats, context: Floats | None) -> dict[str, Floats]:
+    given = {"x": x, "loc": loc, "scale": scale}
+    return given if context is None else {**given, CONTEXT: context}
 
 
 def _padded(rows: Floats, size: int) -> Floats:

@@ -5,6 +5,7 @@ Sections, in memory and in bytes alike:
 * ``tail`` — owned by no model: the raw window, the newest time, counts. Survives a change of the model.
 * ``parts`` — readings still being put together from parts (empty: readings arrive whole).
 * ``reorder`` — readings that wait for late ones (empty: lateness is 0).
+* ``season`` — what is usual at which time (empty: the model knows no season). Owned by no model.
 * ``model`` — derived from the tail and the model: recent scores and flags.
 * ``incident`` — the open incident of each stream.
 
@@ -25,9 +26,11 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from detector.engine import seasons
 from detector.engine.assembly import NEVER
 from detector.engine.incidents import UNSCORED
 from schemas.errors import ModelError
+from schemas.manifest import Season
 
 FORMAT_VERSION = 1
 MAGIC = b"RSDL"
@@ -36,7 +39,7 @@ MAGIC = b"RSDL"
 Layout = dict[str, dict[str, tuple[tuple[int, ...], np.dtype[Any], Any]]]
 
 
-def layout(window: int, channels: int, scores: int, flags: int) -> Layout:
+def layout(window: int, channels: int, scores: int, flags: int, season: Season | None = None) -> Layout:
     """The arrays of each section for a window of W readings of C channels and this many recent scores and flags."""
     f32, f64, i64, i32, u1 = (np.dtype(name) for name in ("<f4", "<f8", "<i8", "<i4", "u1"))
     return {
@@ -48,6 +51,7 @@ def layout(window: int, channels: int, scores: int, flags: int) -> Layout:
         },
         "parts": {},
         "reorder": {},
+        "season": seasons.fields(season, channels),
         "model": {
             "scores": ((scores,), f64, np.nan),
             "flags": ((flags,), u1, UNSCORED),
@@ -74,6 +78,12 @@ class State:
         self.flags: NDArray[np.uint8]
         self.opened: NDArray[np.int64]
         self.events: NDArray[np.int32]
+        self.season_bin: NDArray[np.int64]
+        self.season_base: NDArray[np.float32]
+        self.season_step: NDArray[np.float32]
+        self.season_level: NDArray[np.int16]
+        self.season_sum: NDArray[np.int64]
+        self.season_count: NDArray[np.uint32]
         self.grow(64)
         self.size = 0
 

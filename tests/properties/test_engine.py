@@ -13,9 +13,13 @@ from tiny_model import tiny_model
 
 from detector.engine.engine import BUCKETS, Engine
 from detector.engine.incidents import Policy
+from detector.engine.model import Model
 from detector.engine.readings import Readings
+from schemas.manifest import Season
 
 MODEL = tiny_model(channels=5)
+SEASONAL = tiny_model(channels=5, season=Season(period_s=20, bins=4))
+MODELS = st.sampled_from([MODEL, SEASONAL])
 POLICY = Policy(k=2, n=4, quiet=3, unseen=20)
 NAMES = ("a", "b", "never-seen")
 
@@ -58,16 +62,18 @@ def logs(draw: st.DrawFn) -> Log:
     return Log(streams, partitions, np.array(times, dtype=np.int64), values.astype(np.float32))
 
 
-def play(log: Log, cuts: list[int], *, restart_at: set[int] = frozenset()) -> tuple[dict[str, np.ndarray], list[bytes]]:
+def play(
+    log: Log, cuts: list[int], *, restart_at: set[int] = frozenset(), model: Model = MODEL
+) -> tuple[dict[str, np.ndarray], list[bytes]]:
     """Everything that comes out, in the order of the log; alerts sorted."""
-    engine = Engine(MODEL, POLICY)
+    engine = Engine(model, POLICY)
     n = len(log.streams)
     out: dict[str, np.ndarray] = {}
     alerts: list[bytes] = []
     for start, stop in pairwise(cuts):
         if start in restart_at:
             saved = [(p, engine.dump(p, b)) for p in (0, 1) for b in range(BUCKETS)]
-            engine = Engine(MODEL, POLICY)
+            engine = Engine(model, POLICY)
             for partition, data in saved:
                 engine.load(partition, data)
         batches, places = log.batches(start, stop)
@@ -87,24 +93,24 @@ SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChe
 
 
 @SLOW
-@given(logs(), st.lists(st.integers(0, 10_000), max_size=80))
-def test_any_split_gives_the_same_bits(log: Log, points: list[int]) -> None:
+@given(logs(), st.lists(st.integers(0, 10_000), max_size=80), MODELS)
+def test_any_split_gives_the_same_bits(log: Log, points: list[int], model: Model) -> None:
     n = len(log.streams)
-    whole, alerts = play(log, [0, n])
-    split, split_alerts = play(log, cuts_of(points, n))
+    whole, alerts = play(log, [0, n], model=model)
+    split, split_alerts = play(log, cuts_of(points, n), model=model)
     for name, column in whole.items():
         np.testing.assert_array_equal(column, split[name], err_msg=name)
     assert alerts == split_alerts
 
 
 @SLOW
-@given(logs(), st.lists(st.integers(0, 10_000), min_size=1, max_size=20), st.data())
-def test_stop_anywhere_and_restore(log: Log, points: list[int], data: st.DataObject) -> None:
+@given(logs(), st.lists(st.integers(0, 10_000), min_size=1, max_size=20), MODELS, st.data())
+def test_stop_anywhere_and_restore(log: Log, points: list[int], model: Model, data: st.DataObject) -> None:
     n = len(log.streams)
-    whole, alerts = play(log, [0, n])
+    whole, alerts = play(log, [0, n], model=model)
     cuts = cuts_of(points, n)
     restarts = data.draw(st.sets(st.sampled_from(cuts)))
-    again, again_alerts = play(log, cuts, restart_at=restarts)
+    again, again_alerts = play(log, cuts, restart_at=restarts, model=model)
     for name, column in whole.items():
         np.testing.assert_array_equal(column, again[name], err_msg=name)
     assert alerts == again_alerts
@@ -123,13 +129,13 @@ def test_one_reading_at_a_time_by_the_book(log: Log) -> None:
 
 
 @SLOW
-@given(logs())
-def test_other_streams_change_nothing(log: Log) -> None:
-    whole, _ = play(log, [0, len(log.streams)])
+@given(logs(), MODELS)
+def test_other_streams_change_nothing(log: Log, model: Model) -> None:
+    whole, _ = play(log, [0, len(log.streams)], model=model)
     rows = [n for n, name in enumerate(log.streams) if name == "a"]
     if not rows:
         return
     alone = Log(["a"] * len(rows), log.partitions[rows], log.times[rows], log.values[rows])
-    found, _ = play(alone, [0, len(rows)])
+    found, _ = play(alone, [0, len(rows)], model=model)
     for name, column in found.items():
         np.testing.assert_array_equal(column, whole[name][rows], err_msg=name)

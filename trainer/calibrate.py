@@ -74,9 +74,12 @@ def calibrate(draft: Model, table: Table, data: Prepared, rate: float) -> Calibr
 def _raw_scores(draft: Model, table: Table, data: Prepared) -> tuple[NDArray[np.int64], NDArray[np.int64], Scores]:
     """Times, streams and smoothed scores ``[n]`` of the calibration stretch.
 
-    The newest readings before it go in first, so that its first reading is scored as any other.
+    The newest readings before it go in first, so that its first reading is scored as any other; all of them where the
+    model remembers a season.
     """
     history = data.window + len(smoothing_weights(draft.manifest.smoothing_span))
+    if draft.manifest.season is not None:
+        history = len(table)
     wanted, stream = np.zeros(len(table), bool), np.empty(len(table), np.int64)
     for s, (rows, start) in enumerate(zip(rows_by_stream(table).values(), data.calibration_start, strict=True)):
         stream[rows] = s

@@ -15,7 +15,10 @@ from schemas.errors import ModelError, ResidualError, SettingsError
 from trainer.settings import PREFIX, TABLE, FitSettings
 
 #: Settings that have a flag of their own, and what stands for its value in --help; all others go by ``--set``.
-FLAGS = {"stream": "NAME", "model": "NAME", "epochs": "N", "seed": "N", "channels": "FILE", "span": "DURATION"}
+FLAGS = {
+    "stream": "NAME", "model": "NAME", "epochs": "N", "seed": "N", "channels": "FILE", "init-from": "DIR",
+    "span": "DURATION",
+}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out", required=True, metavar="DIR", help="model folder to write; another model there is replaced"
     )
     for name, value in FLAGS.items():
-        help_text = _described(name).replace("%", "%%")
+        help_text = _described(_key(name)).replace("%", "%%")
         fit.add_argument(f"--{name}", default=argparse.SUPPRESS, metavar=value, help=help_text)
     fit.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="pairs",
@@ -66,6 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("folder", metavar="DIR", help="model folder")
     report.set_defaults(command=_report)
     return parser
+
+
+def _key(flag: str) -> str:
+    return flag.replace("-", "_")
 
 
 def _described(name: str) -> str:
@@ -92,7 +99,7 @@ def _epilog() -> str:
 
 def _given(namespace: argparse.Namespace) -> dict[str, Any]:
     """Flags and ``--set`` together, by field name."""
-    flags = {name: getattr(namespace, name) for name in FLAGS if hasattr(namespace, name)}
+    flags = {_key(name): getattr(namespace, _key(name)) for name in FLAGS if hasattr(namespace, _key(name))}
     for pair in namespace.pairs:
         key, equals, value = pair.partition("=")
         if not equals:
@@ -119,10 +126,12 @@ def _fit(namespace: argparse.Namespace) -> int:
         say(f"warning: {warning}")
     from trainer.page import PAGE_FILE, render
     from trainer.report import DATA_FILE
+    from trainer.warm import WEIGHTS
 
     write_model(learned.model, namespace.out, {
         DATA_FILE: learned.report.model_dump_json().encode() + b"\n",
         PAGE_FILE: render(learned.model, learned.report).encode(),
+        WEIGHTS: learned.weights,
     })  # fmt: skip
     print(f"{namespace.out}: {settings.model} model of {len(learned.model.manifest.channels)} channels")
     return 0

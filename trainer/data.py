@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,11 @@ from detector.adapters.files import Table, read_table
 from detector.engine.assembly import stretches
 from detector.engine.segments import blocks
 from schemas.errors import DataError, SettingsError
-from schemas.manifest import Channel
+from schemas.manifest import Channel, Season
 from schemas.moment import SECOND_NS
 from schemas.reading import FieldNames
 from trainer.scaling import Scaling, scaling_of
+from trainer.season import context_of, season_of
 from trainer.settings import FitSettings
 
 KAFKA = "kafka://"
@@ -38,6 +40,19 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 
+class Given(NamedTuple):
+    """b windows in engineering units."""
+
+    x: Floats
+    """``[b, W, C]``, NaN where missing."""
+    loc: Floats
+    """``[b, C]``."""
+    scale: Floats
+    """``[b, C]``."""
+    context: Floats | None
+    """``[b, K]``, NaN where nothing is known; None: there is no context."""
+
+
 @dataclass(frozen=True)
 class Windows:
     """Windows by the row in which each ends: views of the rows, gathered batch by batch."""
@@ -48,21 +63,17 @@ class Windows:
     def __len__(self) -> int:
         return len(self.ends)
 
-    def scaled(self, chosen: Ints | slice) -> tuple[Floats, NDArray[np.bool_]]:
-        """Scaled values and what is observed, ``[b, W, C]`` each."""
-        start = self.ends[chosen] - self.data.window + 1
-        shape = (len(start), self.data.window, self.data.channels)
-        z = blocks(self.data.scaled, self.data.window)[start].reshape(shape)
-        observed = blocks(self.data.observed, self.data.window)[start].reshape(shape)
-        return z, observed
-
-    def raw(self, chosen: Ints | slice) -> tuple[Floats, Floats, Floats]:
-        """``x`` ``[b, W, C]`` in engineering units with NaN where missing, ``loc`` and ``scale`` ``[b, C]``."""
+    def raw(self, chosen: Ints | slice) -> Given:
+        """Windows as the graph is given them, in engineering units."""
         ends = self.ends[chosen]
         x = blocks(self.data.values, self.data.window)[ends - self.data.window + 1]
         stream = self.data.stream[ends]
-        shape = (len(ends), self.data.window, self.data.channels)
-        return x.reshape(shape), self.data.scaling.loc[stream], self.data.scaling.scale[stream]
+        return Given(
+            x.reshape(len(ends), self.data.window, self.data.channels),
+            self.data.scaling.loc[stream],
+            self.data.scaling.scale[stream],
+            None if self.data.context is None else self.data.context[ends],
+        )
 
     def batches(self, size: int = 1024) -> Iterator[slice]:
         """Slices that cover all windows in order."""
@@ -82,6 +93,10 @@ class Prepared:
     """``[R, C]``, clipped, 0 where missing."""
     observed: NDArray[np.bool_]
     """``[R, C]``."""
+    season: Season | None
+    """What the context is made from."""
+    context: Floats | None
+    """``[R, K]``, engineering units, NaN where nothing is known; None: there is no context."""
     stream: Ints
     """``[R]``, which of ``names``."""
     scaling: Scaling
@@ -184,12 +199,13 @@ def interval_of(table: Table, by_stream: dict[str, Ints]) -> int:
 
 
 def prepare(table: Table, window: int, settings: FitSettings, catalogue: Sequence[Channel] | None = None) -> Prepared:
-    """Rows, scaling and windows of each part. Raises DataError where there is too little."""
+    """Rows, scaling, season and windows of each part. Raises DataError where there is too little."""
     if not len(table):
         raise DataError("the data hold no readings: some hundreds are needed at least")
     by_stream = rows_by_stream(table)
     interval = interval_of(table, by_stream)
     values: list[Floats] = []
+    when: list[Ints] = []
     part: list[NDArray[np.int64]] = []  # of each row: 0 fit, 1 validation, 2 calibration
     stream: list[Ints] = []
     full: list[NDArray[np.bool_]] = []  # a whole window ends at the row
@@ -198,6 +214,7 @@ def prepare(table: Table, window: int, settings: FitSettings, catalogue: Sequenc
         validation_start, starts[index] = split_times(table.times[rows], settings)
         for times, block in stretches(table.times[rows], table.values[rows], interval, window):
             values.append(block)
+            when.append(times)
             part.append(np.searchsorted([validation_start, starts[index]], times, side="right"))
             stream.append(np.full(len(times), index))
             full.append(np.arange(len(times)) >= window - 1)
@@ -206,14 +223,19 @@ def prepare(table: Table, window: int, settings: FitSettings, catalogue: Sequenc
     learned = rows_of < 2  # the validation stretch included: it only says when to stop
     scaling = scaling_of(all_values[learned], all_streams[learned], len(by_stream), settings.scale_floor, catalogue)
     observed = ~np.isnan(all_values)
+    all_scaled = scaled(all_values, observed, scaling, all_streams)
+    all_times = np.concatenate(when)
+    season = season_of(all_scaled, learned, all_streams, interval, settings.context)
     usable = np.concatenate(full) & observed.any(axis=1)
     prepared = Prepared(
         names=tuple(by_stream),
         window=window,
         interval_ns=interval,
         values=all_values,
-        scaled=scaled(all_values, observed, scaling, all_streams),
+        scaled=all_scaled,
         observed=observed,
+        season=season,
+        context=None if season is None else context_of(season, all_times, all_values, all_streams, scaling),
         stream=all_streams,
         scaling=scaling,
         fit_ends=np.flatnonzero(usable & (rows_of == 0)),

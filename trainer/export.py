@@ -6,18 +6,20 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from detector.engine.scorer import INPUTS, OUTPUTS, Scorer
+from detector.engine.scorer import CONTEXT, INPUTS, OUTPUTS, Scorer
 from schemas.errors import ParityError
 from schemas.manifest import Batching
-from trainer.data import Windows
+from trainer.data import Given, Windows
 from trainer.graph import Graph
+from trainer.models import Shape
 
 #: What torch's exporter speaks natively; ONNX Runtime 1.20, the oldest that is allowed, reads up to 21.
 OPSET = 18
@@ -36,24 +38,26 @@ TOLERANCE = 1e-4
 Floats = NDArray[np.float32]
 
 
-def to_onnx(graph: Graph, window: int, channels: int) -> bytes:
+def to_onnx(graph: Graph, shape: Shape) -> bytes:
     """The ONNX file's bytes; the same weights give the same bytes on every machine with the same torch."""
-    example = (
-        torch.zeros(2, window, channels),
-        torch.ones(2, window, channels, dtype=torch.bool),
-        torch.zeros(2, channels),
-        torch.ones(2, channels),
-    )
+    example: list[Tensor] = [
+        torch.zeros(2, shape.window, shape.channels),
+        torch.ones(2, shape.window, shape.channels, dtype=torch.bool),
+        torch.zeros(2, shape.channels),
+        torch.ones(2, shape.channels),
+    ]
+    if shape.context:
+        example.append(torch.zeros(2, shape.context))
     batch = {0: torch.export.Dim("B")}
     with _quiet():
         program = torch.onnx.export(
             graph.eval(),
-            example,
-            input_names=list(INPUTS),
+            tuple(example),
+            input_names=[*INPUTS, CONTEXT][: len(example)],
             output_names=[*OUTPUTS, "window"],
             opset_version=OPSET,
             dynamo=True,
-            dynamic_shapes=(batch, batch, batch, batch),
+            dynamic_shapes=(batch,) * len(example),
             verbose=False,
         )
     assert program is not None
@@ -91,40 +95,51 @@ def _stripped(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def gate(graph: Graph, onnx_bytes: bytes, held_out: Windows, seed: int) -> Batching:
-    """How batches must be shaped, once the exported graph is shown to say what ``graph`` says. Raises ParityError.
+def gate(graph: Graph, onnx_bytes: bytes, held_out: Windows, seed: int) -> tuple[Batching, float]:
+    """How batches must be shaped, once the exported graph is shown to say what ``graph`` says, and by how much they
+    differ: the largest |Δ| of a score over max(|score|, median score). Raises ParityError.
 
     1. PyTorch and ONNX Runtime agree on held-out windows, whole and with a tenth of the cells missing.
     2. Scores are the same to the last bit for every batch size and order, or else for one fixed batch size.
     """
     rng = np.random.default_rng(seed)
     chosen = np.unique(np.linspace(0, len(held_out) - 1, GATE_WINDOWS).astype(np.int64))
-    x, loc, scale = held_out.raw(chosen)
-    holed = np.where(rng.random(x.shape) < 0.1, np.float32(np.nan), x)
-    x, loc, scale = np.concatenate([x, holed]), np.concatenate([loc, loc]), np.concatenate([scale, scale])
-    _check_parity(graph, Scorer(onnx_bytes, Batching()), x, loc, scale)
+    whole = held_out.raw(chosen)
+    holed = whole._replace(x=np.where(rng.random(whole.x.shape) < 0.1, np.float32(np.nan), whole.x))
+    given = _rows([whole, holed])
+    worst = _check_parity(graph, Scorer(onnx_bytes, Batching()), given)
 
     scorer = Scorer(onnx_bytes, Batching())
-    if scorer.provider == "CPUExecutionProvider" and _steady(scorer, x, loc, scale, SIZES, rng):
-        return Batching()
+    if scorer.provider == "CPUExecutionProvider" and _steady(scorer, given, SIZES, rng):
+        return Batching(), worst
     fixed = Batching(fixed=FIXED)
-    if _steady(Scorer(onnx_bytes, fixed), x, loc, scale, (1, 8, FIXED), rng):
-        return fixed
+    if _steady(Scorer(onnx_bytes, fixed), given, (1, 8, FIXED), rng):
+        return fixed, worst
     raise ParityError("scores of the exported graph depend on the order of a batch: nothing was written")
 
 
-def _check_parity(graph: Graph, scorer: Scorer, x: Floats, loc: Floats, scale: Floats) -> None:
+def _rows(parts: Sequence[Given], chosen: NDArray[np.int64] | slice = slice(None)) -> Given:
+    """These rows of the parts, one part after another."""
+    x, loc, scale = (np.concatenate(column)[chosen] for column in zip(*(part[:3] for part in parts), strict=True))
+    contexts = [part.context for part in parts if part.context is not None]
+    return Given(x, loc, scale, np.concatenate(contexts)[chosen] if contexts else None)
+
+
+def _check_parity(graph: Graph, scorer: Scorer, given: Given) -> float:
     """|Δ| ≤ 1e-4 · max(|score|, median score); likewise each channel's error; expected values in scaled units.
 
-    The first half of the windows is whole, the second the same with holes.
+    The first half of the windows is whole, the second the same with holes. The result is the scores' largest share.
     """
     with torch.no_grad():
-        inputs = (x, ~np.isnan(x), loc, scale)
-        score, error, expected, window = (t.numpy() for t in graph(*(torch.from_numpy(a) for a in inputs)))
-    served_score, served_error, served_expected = scorer.score(x, loc, scale)
-    served_window = scorer.window(x, loc, scale)
+        inputs = (given.x, ~np.isnan(given.x), *given[1:])
+        outputs = graph(*(None if a is None else torch.from_numpy(a) for a in inputs))
+    score, error, expected, window = (output.numpy() for output in outputs)
+    served_score, served_error, served_expected = scorer.score(*given)
+    served_window = scorer.window(*given)
     usual = float(np.median(score[: len(score) // 2]))  # of the whole windows: holes raise a score
-    unit, unit3 = np.maximum(scale, np.abs(expected) * 1e-3), np.maximum(scale[:, None], np.abs(window) * 1e-3)
+    unit = np.maximum(given.scale, np.abs(expected) * 1e-3)
+    unit3 = np.maximum(given.scale[:, None], np.abs(window) * 1e-3)
+    found = []
     for name, difference, allowed in (
         ("score", served_score - score, np.maximum(np.abs(score), usual)),
         ("error", served_error - error, np.maximum(np.abs(error), np.maximum(np.abs(score), usual)[:, None])),
@@ -137,19 +152,17 @@ def _check_parity(graph: Graph, scorer: Scorer, x: Floats, loc: Floats, scale: F
                 f"the exported graph's {name} differs from PyTorch's by up to {worst:.1e} of its size, more than "
                 f"{TOLERANCE:g}: nothing was written; this is a bug, please report it"
             )
+        found.append(worst)
+    return found[0]
 
 
-def _steady(
-    scorer: Scorer, x: Floats, loc: Floats, scale: Floats, sizes: tuple[int, ...], rng: np.random.Generator
-) -> bool:
+def _steady(scorer: Scorer, given: Given, sizes: tuple[int, ...], rng: np.random.Generator) -> bool:
     """Bit-identical scores, errors and expected values for every batch size and a random order of rows."""
-    reference = scorer.score(x, loc, scale)
+    reference = scorer.score(*given)
+    n = len(given.x)
     for size in sizes:
-        order = rng.permutation(len(x))
-        parts = [
-            scorer.score(x[rows], loc[rows], scale[rows])
-            for rows in (order[at : at + size] for at in range(0, len(order), size))
-        ]
+        order = rng.permutation(n)
+        parts = [scorer.score(*_rows([given], order[at : at + size])) for at in range(0, n, size)]
         found = [np.concatenate(column) for column in zip(*parts, strict=True)]
         if any(not np.array_equal(f, r[order]) for f, r in zip(found, reference, strict=True)):
             return False

@@ -5,20 +5,23 @@ from __future__ import annotations
 import copy
 import math
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from schemas.errors import ResidualError
-from trainer.data import Prepared, Windows
-from trainer.losses import masked_mse
-from trainer.models import ARCHITECTURES, Architecture, ClosedForm
+from trainer.batches import Batch, Batches
+from trainer.corruption import Corruption
+from trainer.data import Prepared
+from trainer.losses import LOSSES, gaussian_nll, masked_loss, masked_mean, squared
+from trainer.models import MODELS, Architecture, Outcome, Several, Shape, Size, members_of
 from trainer.settings import FitSettings
+from trainer.warm import Start, freeze
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,53 @@ class Curve:
     best: int = 0
 
 
-def fit(data: Prepared, settings: FitSettings) -> tuple[Architecture, Curve]:
-    """A fitted architecture in evaluation mode, and how it got there. The same seed gives the same weights."""
+def fit(data: Prepared, settings: FitSettings, start: Start | None = None) -> tuple[Architecture, Curve]:
+    """A fitted network in evaluation mode, and how it got there. The same seed gives the same weights.
+
+    ``start``: the weights to begin with, at the lower rate of a warm start; nothing for what has a closed form. Several
+    models are fitted one by one; the curve is the longest of theirs.
+    """
+    names = members_of(settings.model)
+    if len(names) > 1:
+        fitted = [fit(_for_member(data, settings, name), _alone(settings, name)) for name in names]
+        curve = max((curve for _, curve in fitted), key=lambda curve: len(curve.fit))
+        return Several([network for network, _ in fitted]).eval(), curve
+    kind, size = MODELS[settings.model], _size(settings)
     with _deterministic(settings):
-        model = ARCHITECTURES[settings.model](data.window, data.channels, settings.latent)
-        if isinstance(model, ClosedForm):
-            curve = _solve(model, data, settings)
+        network = kind.build(_shape(data), size)
+        if start is not None:
+            start.give(network, kind, size, data.calibration)
+        freeze(network, settings.frozen)
+        network = network.to(device())
+        batches, validation = Batches(data.fit, device()), Batches(data.validation, device())
+        if network.solve(lambda: ((batch.z, batch.context) for batch in batches.in_order())):
+            curve = Curve([evaluate(network, batches)], [evaluate(network, validation)])
         else:
-            curve = _descend(model, data, settings)
-    return model.eval(), curve
+            rate = settings.learning_rate * (settings.warm_rate if start is not None else 1)
+            curve = _descend(network, batches, validation, settings, rate)
+    return network.cpu().eval(), curve
+
+
+def _alone(settings: FitSettings, name: str) -> FitSettings:
+    return settings.model_copy(update={"model": name})
+
+
+def _for_member(data: Prepared, settings: FitSettings, name: str) -> Prepared:
+    """The same windows, cut to what the member sees of them."""
+    return replace(data, window=settings.window or MODELS[name].default_window)
+
+
+def device() -> torch.device:
+    """Where to train: the GPU that CUDA finds, or else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _shape(data: Prepared) -> Shape:
+    return Shape(data.window, data.channels, 0 if data.context is None else data.context.shape[1])
+
+
+def _size(settings: FitSettings) -> Size:
+    return Size(settings.latent, settings.hidden, settings.depth, settings.dropout, settings.variance)
 
 
 @contextmanager
@@ -47,7 +88,7 @@ def _deterministic(settings: FitSettings) -> Iterator[None]:
     torch.set_num_threads(settings.threads)  # how a sum is split over threads changes its last digits
     torch.use_deterministic_algorithms(True)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(settings.seed)
             yield
     finally:
@@ -55,63 +96,109 @@ def _deterministic(settings: FitSettings) -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic)
 
 
-def _solve(model: ClosedForm, data: Prepared, settings: FitSettings) -> Curve:
-    def batches() -> Iterator[Tensor]:
-        for chosen in data.fit.batches():
-            yield torch.from_numpy(data.fit.scaled(chosen)[0])
+class Objective(nn.Module):
+    """What gradient descent makes small: the loss of each output, and for a variational code its divergence.
 
-    model.solve(batches, settings.variance)
-    return Curve([evaluate(model, data.fit)], [evaluate(model, data.validation)])
+    With a Gaussian likelihood each channel has a variance of its own, which is learned with the weights. The divergence
+    is brought to the scale of the loss: the negative ELBO of unit variance is ½ · cells · mean square + KL, so the mean
+    square is joined by 2 · β · KL / cells (β: Higgins et al., "beta-VAE", ICLR 2017). In the first ``warm_up`` of the
+    epochs β rises from 0 (Bowman et al., "Generating sentences from a continuous space", CoNLL 2016).
+    """
+
+    def __init__(self, settings: FitSettings, channels: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.log_variance = nn.Parameter(torch.zeros(channels)) if settings.loss == "gaussian" else None
+
+    def forward(self, outcome: Outcome, batch: Batch, progress: float) -> Tensor:
+        """The loss of a batch, ``[]``; ``progress``: 0 at the first epoch, 1 at the last that there may be."""
+        total = torch.zeros((), device=batch.z.device)
+        for expected in outcome.expected:  # [b, R, C]
+            newest = slice(-expected.shape[1], None)
+            total = total + self._loss(expected, batch.z[:, newest], batch.observed[:, newest])
+        if outcome.divergence is not None:
+            warm = min(progress / self.settings.warm_up, 1.0) if self.settings.warm_up else 1.0
+            cells = batch.z[0].numel()
+            total = total + 2 * self.settings.beta * warm / cells * outcome.divergence.mean()
+        return total
+
+    def _loss(self, expected: Tensor, z: Tensor, observed: Tensor) -> Tensor:
+        if self.log_variance is None:
+            return masked_loss(LOSSES[self.settings.loss], expected, z, observed)
+        residual = torch.where(observed, z - expected, 0.0)  # [b, R, C]
+        return masked_mean(gaussian_nll(residual, self.log_variance), observed)
 
 
-def _descend(model: Architecture, data: Prepared, settings: FitSettings) -> Curve:
-    """Adam on the masked loss; the weights of the epoch with the least validation loss are kept."""
-    optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
+def _descend(network: Architecture, batches: Batches, validation: Batches, settings: FitSettings, rate: float) -> Curve:
+    """Adam on the loss; the weights of the epoch with the least validation error are kept."""
+    objective = Objective(settings, network.shape.channels).to(device())
+    parameters = [p for p in (*network.parameters(), *objective.parameters()) if p.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=settings.weight_decay)
+    noise = MODELS[settings.model].default_noise if settings.noise is None else settings.noise
+    corrupt = Corruption(noise, settings.mask_cells, settings.mask_channels, settings.mask_spans)
     curve = Curve()
-    kept, best, least = copy.deepcopy(model.state_dict()), 0, math.inf
+    kept, best, least = copy.deepcopy(network.state_dict()), 0, math.inf
+    began = time.monotonic()
     with _Progress(settings.epochs) as progress:
         for epoch in range(settings.epochs):
-            curve.fit.append(_epoch(model, optimiser, data.fit, settings.batch_size))
-            curve.validation.append(evaluate(model, data.validation))
+            warm = epoch / max(settings.epochs - 1, 1)
+            network.train()
+            total, count = torch.zeros((), device=device()), 0
+            for batch in batches.shuffled(settings.batch_size, settings.epoch_windows):
+                loss = objective(network(corrupt(batch.z), batch.context), batch, warm)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                total, count = total + loss.detach() * len(batch.z), count + len(batch.z)  # no wait for the device
+            curve.fit.append(float(total) / count)
+            curve.validation.append(evaluate(network, validation))
             # a validation stretch without windows (very little data): the fit itself has to do
-            loss = curve.validation[-1] if len(data.validation) else curve.fit[-1]
-            if loss < least:
-                kept, best, least = copy.deepcopy(model.state_dict()), epoch, loss
+            error = curve.validation[-1] if len(validation) else curve.fit[-1]
+            if error < least:
+                kept, best, least = copy.deepcopy(network.state_dict()), epoch, error
             progress.say(epoch, curve.fit[-1], curve.validation[-1])
-            if epoch - best >= settings.patience:
+            if epoch - best >= settings.patience or time.monotonic() - began > settings.fit_limit:
                 break
     if not math.isfinite(least):
         raise ResidualError("the training diverged: take a smaller --set learning_rate")
-    model.load_state_dict(kept)
+    network.load_state_dict(kept)
     return Curve(curve.fit, curve.validation, best)
 
 
-def _epoch(model: Architecture, optimiser: torch.optim.Optimizer, windows: Windows, batch_size: int) -> float:
-    model.train()
-    order = torch.randperm(len(windows)).numpy()
-    total = 0.0
-    for at in range(0, len(order), batch_size):
-        chosen = np.sort(order[at : at + batch_size])  # in order of place: kinder to the cache, no other effect
-        z, observed = (torch.from_numpy(a) for a in windows.scaled(chosen))
-        loss = masked_mse(model(z), z, observed)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        total += float(loss.detach()) * len(chosen)
-    return total / len(order)
+@torch.no_grad()
+def evaluate(network: Architecture, batches: Batches) -> float:
+    """Mean square error of what is expected, over all windows and outputs; NaN where there are none."""
+    network.eval()
+    total, count = 0.0, 0
+    for batch in batches.in_order():
+        for expected in network(batch.z, batch.context).expected:
+            newest = slice(-expected.shape[1], None)
+            cells = int(batch.observed[:, newest].sum())
+            total += float(masked_loss(squared, expected, batch.z[:, newest], batch.observed[:, newest])) * cells
+            count += cells
+    return total / count if count else math.nan
 
 
 @torch.no_grad()
-def evaluate(model: Architecture, windows: Windows) -> float:
-    """Masked mean square error over all windows; NaN where there are none."""
-    model.eval()
-    total, count = 0.0, 0
-    for chosen in windows.batches():
-        z, observed = (torch.from_numpy(a) for a in windows.scaled(chosen))
-        cells = int(observed.sum())
-        total += float(masked_mse(model(z), z, observed)) * cells
-        count += cells
-    return total / count if count else math.nan
+def mean_square_error(network: Architecture, held_out: Batches) -> Tensor:
+    """Mean square error ``[H, C]`` of the newest reading of held-out normal windows, scaled units; 1 where none is
+    there.
+
+    Estimated on the calibration stretch: it is the longest and latest normal stretch that neither moved the weights nor
+    said when to stop. Its scores also set the threshold, so split conformal's guarantee is not exact: each of them is
+    divided by a mean that it is part of. Against the validation stretch, which would keep it exact, that cost nothing
+    that could be measured: fitted on the first three quarters of eight servers' normal data and promised 1e-3, .98 % of
+    the last quarter lay above the threshold, .96 % with the validation stretch (drift makes either so large). But that
+    stretch is a third as long: a channel that happens to be quiet there counts for too much ever after, and labelled
+    anomalies of minute-by-minute servers ranked lower (area under precision and recall .75 for .79).
+    """
+    total = count = torch.zeros((), dtype=torch.float64)
+    for batch in held_out.in_order():
+        there = batch.observed[:, -1:]  # [b, 1, C]
+        residual = batch.z[:, -1:] - network.newest(batch.z, batch.context)  # [b, H, C]
+        total = total + torch.where(there, residual, 0.0).double().square().sum(0)  # [H, C]
+        count = count + there.sum(0)  # [1, C]
+    return torch.where(count > 0, total / count.clamp(min=1), 1.0).float()
 
 
 class _Progress:

@@ -5,70 +5,71 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from trainer.data import CLIP, Windows
+from trainer.data import CLIP
 from trainer.models import Architecture
+
+#: Error, in units of what is usual, at which a channel counts half as far off: five standard deviations.
+BROAD = 25.0
 
 
 class Graph(nn.Module):
     """From raw windows to scores.
 
-    ``normal`` ``[C]``: the mean square error of each channel on normal data that the weights were not fitted on, plus a
-    floor, which bounds what a channel may count that was never wrong. A channel's error is divided by it before the
-    channels are averaged: what a channel usually gets wrong counts as 1, so a channel that is hard to predict cannot
-    drown out one that is easy. (Standardised residuals; on the servers that this was measured on, the largest single
-    gain in ranking.)
+    ``normal`` ``[H, C]``: the mean square error of each channel by each head on normal data that the weights were not
+    fitted on, plus a floor, which bounds what a channel may count that was never wrong. A channel's error is divided by
+    it before the channels are averaged: what a channel usually gets wrong counts as 1, so a channel that is hard to
+    predict cannot drown out one that is easy. (Standardised residuals; on the servers that this was measured on, the
+    largest single gain in ranking.)
+
+    Two readings of the same mean error are not alike: one sensor may spike by itself, as sensors do, or many be off
+    together, as in a fault. So the mean is weighted by the root of its breadth: the share of channels that are far off.
     """
 
     weight: Tensor
+    trust: Tensor
     ones: Tensor
 
     def __init__(self, model: Architecture, normal: Tensor) -> None:
         super().__init__()
         self.model = model
-        self.register_buffer("weight", 1.0 / normal)
-        self.register_buffer("ones", torch.ones(len(normal), 1))
+        weight = 1.0 / normal  # [H, C]
+        self.register_buffer("weight", weight / len(weight))
+        self.register_buffer("trust", weight / weight.sum(0))
+        self.register_buffer("ones", torch.ones(normal.shape[1], 1))
 
-    def forward(self, x: Tensor, mask: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, mask: Tensor, loc: Tensor, scale: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Score ``[B]``, error ``[B, C]``, expected newest reading ``[B, C]`` and window ``[B, W, C]``.
 
-        ``x`` ``[B, W, C]`` raw, anything where ``mask`` ``[B, W, C]`` is false; ``loc`` and ``scale`` ``[B, C]``. The
-        score is the mean of the error over the channels observed in the newest reading.
+        ``x`` ``[B, W, C]`` raw, anything where ``mask`` ``[B, W, C]`` is false; ``loc`` and ``scale`` ``[B, C]``;
+        ``context`` ``[B, K]`` in engineering units, NaN where nothing is known. The score is the mean of the error over
+        the channels observed in the newest reading, times the root of their breadth; expected is what the heads say,
+        each the more trusted the less it usually errs.
         """
         loc3, scale3 = loc.unsqueeze(1), scale.unsqueeze(1)  # [B, 1, C]
         filled = torch.where(mask, x, loc3)  # [B, W, C], and NaN ends here
         z = ((filled - loc3) / scale3).clamp(-CLIP, CLIP)  # [B, W, C]
-        code = self.model.encode(z)  # the architecture's own
-        newest = self.model.newest(code)  # [B, C]
-        observed = mask[:, -1]  # [B, C]
-        residual = torch.where(observed, z[:, -1] - newest, 0.0)  # [B, C]
-        error = residual * residual * self.weight  # [B, C]
-        # A product with ones, not a sum: ONNX Runtime sums along a row in an order that depends on where in memory the
+        known = None if context is None else scaled_context(context, loc, scale)  # [B, K]
+        newest = self.model.newest(z, known)  # [B, H, C]
+        observed = mask[:, -1:]  # [B, 1, C]
+        residual = torch.where(observed, z[:, -1:] - newest, 0.0)  # [B, H, C]
+        error = (residual * residual * self.weight).sum(1)  # [B, C]
+        count = observed.squeeze(1).to(x.dtype).sum(1).clamp(min=1.0)  # [B], sums of ones are exact in any order
+        share = error / (error + BROAD)  # [B, C], near 1 where a channel is far off
+        # Products with ones, not sums: ONNX Runtime sums along a row in an order that depends on where in memory the
         # row begins, so a window would score by its place in the batch.
-        total = (error @ self.ones).squeeze(1)  # [B]
-        score = total / observed.to(x.dtype).sum(1).clamp(min=1.0)  # [B], sums of ones are exact in any order
-        expected = newest * scale + loc  # [B, C]
-        window = self.model.decode(code) * scale3 + loc3  # [B, W, C]
+        mean = (error @ self.ones).squeeze(1) / count  # [B]
+        breadth = (share @ self.ones).squeeze(1) / count  # [B]
+        score = mean * torch.sqrt(breadth * (1 + BROAD))  # [B], 1 where every error is 1
+        expected = (newest * self.trust).sum(1) * scale + loc  # [B, C]
+        window = self.model.window(z, known) * scale3 + loc3  # [B, W, C]
         return score, error, expected, window
 
 
-@torch.no_grad()
-def mean_square_error(model: Architecture, held_out: Windows) -> Tensor:
-    """Mean square error ``[C]`` of the newest reading of held-out normal windows, scaled units; 1 where none is there.
-
-    Estimated on the calibration stretch: it is the longest and latest normal stretch that neither moved the weights nor
-    said when to stop. Its scores also set the threshold, so split conformal's guarantee is not exact: each of them is
-    divided by a mean that it is part of. Against the validation stretch, which would keep it exact, that cost nothing
-    that could be measured: fitted on the first three quarters of eight servers' normal data and promised 1e-3, .98 % of
-    the last quarter lay above the threshold, .96 % with the validation stretch (drift makes either so large). But that
-    stretch is a third as long: a channel that happens to be quiet there counts for too much ever after, and labelled
-    anomalies of minute-by-minute servers ranked lower (area under precision and recall .75 for .79).
-    """
-    total = torch.zeros(held_out.data.channels, dtype=torch.float64)
-    count = torch.zeros(held_out.data.channels, dtype=torch.float64)
-    for chosen in held_out.batches():
-        z, observed = (torch.from_numpy(a) for a in held_out.scaled(chosen))  # [b, W, C]
-        there = observed[:, -1]  # [b, C]
-        residual = z[:, -1] - model.newest(model.encode(z))  # [b, C]
-        total += torch.where(there, residual, 0.0).double().square().sum(0)  # [C]
-        count += there.sum(0)  # [C]
-    return torch.where(count > 0, total / count.clamp(min=1), 1.0).float()
+def scaled_context(context: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """Context ``[B, K]`` as the channels ``[B, C]`` that it repeats are scaled, 0 where nothing is known."""
+    times = context.shape[1] // loc.shape[1]
+    loc, scale = loc.repeat(1, times), scale.repeat(1, times)  # [B, K]
+    known = torch.where(torch.isnan(context), loc, context)  # [B, K]
+    return ((known - loc) / scale).clamp(-CLIP, CLIP)  # [B, K]

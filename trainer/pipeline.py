@@ -13,36 +13,55 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import platform
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detector.adapters.files import Table
 from detector.engine.calibration import FLOOR
 from detector.engine.model import Model, StreamValues
-from schemas.errors import SettingsError
 from schemas.manifest import Batching, Calibration, Channel, Manifest, Training
 from schemas.moment import SECOND_NS, format_time
+from trainer.batches import Batches
 from trainer.calibrate import Calibrated, calibrate
 from trainer.data import Prepared, fingerprint, prepare
 from trainer.export import gate, to_onnx
-from trainer.fit import Curve, fit
-from trainer.graph import Graph, mean_square_error
-from trainer.models import ARCHITECTURES
+from trainer.fit import Curve, fit, mean_square_error
+from trainer.graph import Graph
+from trainer.models import Architecture, default_window
 from trainer.report import Report, collect
 from trainer.settings import FitSettings
+from trainer.warm import Start, read_ancestor, weights_of
 
 #: Distributions whose versions may change a model.
 MAKERS = ("residual", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy")
 
 
 @dataclass(frozen=True)
+class Draft:
+    """A fitted and exported model that is not calibrated yet: its thresholds are 1, its scores raw."""
+
+    model: Model
+    network: Architecture
+    data: Prepared
+    curve: Curve
+    mean_square: NDArray[np.float32]
+    """``[H, C]``: of held-out normal data, scaled units."""
+    settings: FitSettings
+    fit_s: float
+    parity: float
+
+
+@dataclass(frozen=True)
 class Learned:
-    """A model, what its report shows, and what its user should know."""
+    """A model, what its report shows, its weights' file, and what its user should know."""
 
     model: Model
     report: Report
+    weights: bytes
     warnings: list[str]
 
 
@@ -56,28 +75,43 @@ def learn(
 
     Raises DataError where there is too little to learn from, ParityError where the gate does not open.
     """
-    window = settings.window or ARCHITECTURES[settings.model].default_window
-    data = prepare(table, window, settings, catalogue)
-    if settings.latent is not None and settings.latent > window * data.channels:
-        raise SettingsError(
-            f"setting 'latent': a window holds {window * data.channels} numbers: at most that, not {settings.latent}"
-        )
+    draft = drafted(table, settings, catalogue, say)
+    calibrated = calibrate(draft.model, table, draft.data, settings.rate)
+    model = _finished(draft.model, calibrated)
+    say(f"calibrated on {len(calibrated.score)} scores: raw {calibrated.group:.4g} counts as 1")
+    mean_square = draft.mean_square.mean(axis=0)
+    report = collect(table, draft.data, draft.curve, calibrated, mean_square, draft.settings)
+    return Learned(model, report, weights_of(draft.network), calibrated.warnings)
+
+
+def drafted(
+    table: Table, settings: FitSettings, catalogue: Sequence[Channel] | None, say: Callable[[str], None]
+) -> Draft:
+    """Steps 1 to 4 for one model."""
+    data = prepare(table, settings.window or default_window(settings.model), settings, catalogue)
+    season = "" if data.season is None else f", again every {data.season.period_s / 3600:.4g} h"
     say(
         f"{len(table)} readings of {len(data.names)} streams, {data.channels} channels, one every "
-        f"{data.interval_ns / SECOND_NS:g} s: {len(data.fit)} windows of {window} to fit, {len(data.validation)} to "
-        f"validate, {len(data.calibration)} to calibrate"
+        f"{data.interval_ns / SECOND_NS:g} s{season}: {len(data.fit)} windows of {data.window} to fit, "
+        f"{len(data.validation)} to validate, {len(data.calibration)} to calibrate"
     )
-    network, curve = fit(data, settings)
-    mean_square = mean_square_error(network, data.calibration)
+    began = time.monotonic()
+    network, curve = fit(data, settings, _ancestor(table, settings))
+    fit_s = time.monotonic() - began
+    mean_square = mean_square_error(network, Batches(data.calibration))
     graph = Graph(network, mean_square + settings.error_floor).eval()
-    onnx_bytes = to_onnx(graph, window, data.channels)
-    batching = gate(graph, onnx_bytes, data.calibration, settings.seed)
-    say(f"{settings.model} fitted and exported; PyTorch and ONNX Runtime agree")
-    draft = Model(_manifest(table, data, settings, curve, batching, onnx_bytes, catalogue), onnx_bytes, _values(data))
-    calibrated = calibrate(draft, table, data, settings.rate)
-    model = _finished(draft, calibrated)
-    say(f"calibrated on {len(calibrated.score)} scores: raw {calibrated.group:.4g} counts as 1")
-    return Learned(model, collect(table, data, curve, calibrated, mean_square.numpy(), settings), calibrated.warnings)
+    onnx_bytes = to_onnx(graph, network.shape)
+    batching, parity = gate(graph, onnx_bytes, data.calibration, settings.seed)
+    say(f"{settings.model} fitted and exported; PyTorch and ONNX Runtime agree within {parity:.1e} of a score")
+    manifest = _manifest(table, data, settings, curve, batching, onnx_bytes, catalogue, parity)
+    model = Model(manifest, onnx_bytes, _values(data))
+    return Draft(model, network, data, curve, mean_square.numpy(), settings, fit_s, parity)
+
+
+def _ancestor(table: Table, settings: FitSettings) -> Start | None:
+    if settings.init_from is None:
+        return None
+    return Start(read_ancestor(settings.init_from, settings.model), table.channels)
 
 
 def _values(data: Prepared) -> StreamValues:
@@ -100,14 +134,16 @@ def _manifest(
     batching: Batching,
     onnx_bytes: bytes,
     catalogue: Sequence[Channel] | None,
+    parity: float,
 ) -> Manifest:
     """The manifest of a draft, whose thresholds are 1: scores of it are raw."""
-    metrics = {"fit_loss": curve.fit[curve.best], "validation_loss": curve.validation[curve.best]}
+    metrics = {"fit_loss": curve.fit[curve.best], "validation_loss": curve.validation[curve.best], "parity": parity}
     return Manifest(
         model=settings.model,
         channels=_channels(table, data, catalogue),
         window=data.window,
         interval_s=data.interval_ns / SECOND_NS,
+        season=data.season,
         smoothing_span=settings.smoothing_span,
         batching=batching,
         calibration=Calibration(rate=settings.rate, readings=0, threshold=1.0, floor=FLOOR),

@@ -7,11 +7,16 @@ from typing import ClassVar
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from schemas.moment import parse_duration
 from schemas.settings import Duration, Settings
-from trainer.models import ARCHITECTURES
+from trainer.losses import LOSSES
+from trainer.models import MODELS, members_of
 
 TABLE = "trainer"
 PREFIX = "RESIDUAL_TRAINER_"
+
+#: Readings of sensors have no bounds, so their values are no probabilities.
+SENSOR_LOSSES = ("gaussian", *(name for name in LOSSES if name != "bce"))
 
 
 class FitSettings(Settings):
@@ -21,16 +26,37 @@ class FitSettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX)
 
-    model: str = Field("pca", description=f"architecture: {', '.join(ARCHITECTURES)}")
+    model: str = Field("pca", description=f"{', '.join(MODELS)}, or several joined by +")
     stream: str = Field("default", min_length=1, max_length=1024, description="stream of a file that names none")
     channels: str | None = Field(None, description="TOML file with a [[channel]] each: name, unit, min, max")
     epochs: int = Field(60, ge=1, description="passes over the data, at most")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of everything random: the same seed, the same model")
     window: int | None = Field(None, ge=1, le=4096, description="readings in a window; the architecture's own default")
     latent: int | None = Field(None, ge=1, description="size of the code; the architecture's own default")
+    hidden: int | None = Field(None, ge=1, description="units of the widest hidden layer; the model's own default")
+    depth: int | None = Field(None, ge=1, le=8, description="hidden layers on either side; the model's own default")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of hidden units left out in training")
     variance: float = Field(0.9, gt=0, le=1, description="pca without latent: share of the variance that is kept")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="step size of Adam")
     batch_size: int = Field(128, ge=1, description="windows of a training step")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay of Adam")
+    loss: str = Field("mse", description=f"training loss: {', '.join(SENSOR_LOSSES)}; the score is a residual always")
+    noise: float | None = Field(
+        None, ge=0, description="noise added in training, in standard deviations (denoising); the model's own default"
+    )
+    mask_cells: float = Field(0.0, ge=0, lt=1, description="share of cells hidden in training (denoising)")
+    mask_channels: float = Field(0.0, ge=0, lt=1, description="share of channels hidden in training")
+    mask_spans: float = Field(0.0, ge=0, le=1, description="share of windows with a span hidden in training")
+    beta: float = Field(0.1, ge=0, description="…-vae: weight of the code's divergence from its prior")
+    warm_up: float = Field(0.2, ge=0, le=1, description="…-vae: share of the epochs in which beta rises from 0")
+    context: str = Field(
+        "auto", description="season as context: auto (found in the data), none, or a period such as 1d"
+    )
+    init_from: str | None = Field(None, description="model folder whose weights to start from")
+    freeze: str = Field("", description="with init_from: layers that stay as they are, by name, comma-separated")
+    warm_rate: float = Field(0.3, gt=0, le=1, description="with init_from: learning_rate is multiplied by this")
+    epoch_windows: int = Field(100_000, ge=1, description="windows drawn in an epoch, at most")
+    fit_limit: Duration = Field("10m", gt=0, validate_default=True, description="time to fit a model, at most")
     patience: int = Field(8, ge=1, description="epochs without a better validation loss after which training stops")
     calibration_share: float = Field(0.3, gt=0, lt=1, description="last share of a stream, for its threshold only")
     validation_share: float = Field(1 / 7, gt=0, lt=1, description="last share of the rest, for early stopping only")
@@ -47,9 +73,27 @@ class FitSettings(Settings):
     values_field: str = Field("values", min_length=1, description="kafka://… only: … values field")
     threads: int = Field(1, ge=1, le=256, description="threads of PyTorch; another number may change the last digits")
 
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The layers named in ``freeze``."""
+        return tuple(name.strip() for name in self.freeze.split(",") if name.strip())
+
     @field_validator("model")
     @classmethod
     def _an_architecture(cls, name: str) -> str:
-        if name not in ARCHITECTURES:
-            raise ValueError(f"one of {', '.join(ARCHITECTURES)}")
+        members_of(name)
         return name
+
+    @field_validator("loss")
+    @classmethod
+    def _a_loss(cls, name: str) -> str:
+        if name not in SENSOR_LOSSES:
+            raise ValueError(f"one of {', '.join(SENSOR_LOSSES)}")
+        return name
+
+    @field_validator("context")
+    @classmethod
+    def _a_context(cls, text: str) -> str:
+        if text not in ("auto", "none") and parse_duration(text) <= 0:
+            raise ValueError("auto, none or a period such as 1d")
+        return text

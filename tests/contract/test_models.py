@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from pathlib import Path
 
@@ -9,22 +10,24 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from google.protobuf.message import Message
 from trainer_data import normal, table
 
 from detector.engine.engine import Engine
 from detector.engine.scorer import Scorer
 from schemas.manifest import Batching
-from trainer.data import Prepared, prepare
+from trainer.batches import Batch, Batches
+from trainer.data import Given, Prepared, prepare
 from trainer.export import gate, to_onnx
-from trainer.fit import evaluate, fit
-from trainer.graph import Graph, mean_square_error
-from trainer.models import ARCHITECTURES, Architecture
+from trainer.fit import evaluate, fit, mean_square_error
+from trainer.graph import BROAD, Graph
+from trainer.models import MODELS, Architecture, Autoencoder, default_window
 from trainer.pipeline import Learned, learn
 from trainer.settings import FitSettings
 
 C = 4
 
-pytestmark = pytest.mark.parametrize("name", list(ARCHITECTURES))
+pytestmark = pytest.mark.parametrize("name", [*MODELS, "pca+mlp"])
 
 
 def settings_of(name: str, **flags: object) -> FitSettings:
@@ -35,7 +38,7 @@ def settings_of(name: str, **flags: object) -> FitSettings:
 def data_of(name: str) -> Prepared:
     values = normal(1500)
     values[np.random.default_rng(3).random(values.shape) < 0.05] = np.nan
-    return prepare(table(values), ARCHITECTURES[name].default_window, settings_of(name))
+    return prepare(table(values), default_window(name), settings_of(name))
 
 
 @cache
@@ -43,10 +46,14 @@ def fitted(name: str) -> Architecture:
     return fit(data_of(name), settings_of(name))[0]
 
 
+def graph_of(network: Architecture, data: Prepared) -> Graph:
+    return Graph(network, mean_square_error(network, Batches(data.calibration)) + 0.01).eval()
+
+
 @cache
 def exported(name: str) -> tuple[Graph, bytes]:
-    graph = Graph(fitted(name), mean_square_error(fitted(name), data_of(name).calibration) + 0.01).eval()
-    return graph, to_onnx(graph, data_of(name).window, C)
+    graph = graph_of(fitted(name), data_of(name))
+    return graph, to_onnx(graph, fitted(name).shape)
 
 
 @cache
@@ -54,59 +61,78 @@ def learned(name: str) -> Learned:
     return learn(table(normal(1500), normal(1500, seed=1, phase=9)), settings_of(name, rate=0.01))
 
 
-def windows(name: str) -> torch.Tensor:
-    return torch.from_numpy(data_of(name).calibration.scaled(slice(0, 33))[0])
+def windows(name: str) -> Batch:
+    return Batches(data_of(name).calibration).gather(slice(0, 33))
+
+
+def given(name: str, rows: slice) -> dict[str, torch.Tensor]:
+    found = data_of(name).calibration.raw(rows)
+    columns = {column: value for column, value in found._asdict().items() if value is not None}
+    return {column: torch.from_numpy(value) for column, value in columns.items()}
 
 
 def test_shapes(name: str) -> None:
-    model, z = fitted(name), windows(name)
+    network, batch = fitted(name), windows(name)
+    assert batch.context is not None  # the rhythm was found
     with torch.no_grad():
-        code = model.encode(z)
-        assert len(code) == 33
-        assert model.decode(code).shape == z.shape
-        assert model.newest(code).shape == (33, C)
-
-
-def test_the_newest_reading_alone_is_the_last_row_of_the_window(name: str) -> None:
-    model, z = fitted(name), windows(name)
-    with torch.no_grad():
-        torch.testing.assert_close(model.newest(model.encode(z)), model(z)[:, -1], rtol=1e-5, atol=1e-5)
+        outcome = network(batch.z, batch.context)
+        newest = network.newest(batch.z, batch.context)
+        assert network.window(batch.z, batch.context).shape == batch.z.shape
+    assert all(expected.shape[::2] == (33, C) for expected in outcome.expected)
+    assert newest.shape == (33, len(outcome.expected), C)
+    for head, expected in enumerate(outcome.expected):  # the way that is cheaper says the same
+        torch.testing.assert_close(newest[:, head], expected[:, -1], rtol=1e-5, atol=1e-5)
 
 
 def test_it_learns(name: str) -> None:
-    """Held-out windows come back with at most a fifth of their variance lost; expecting the mean would lose it all."""
+    """Held-out readings are met with at most a fifth of their variance lost; expecting the mean would lose it all."""
     held_out = data_of(name).calibration
     variance = float(np.square(held_out.data.scaled[held_out.ends]).mean())
-    assert evaluate(fitted(name), held_out) < 0.2 * variance
+    assert float(mean_square_error(fitted(name), Batches(held_out)).mean()) < 0.2 * variance
 
 
 def test_a_larger_code_holds_more(name: str) -> None:
-    loss = [evaluate(fit(data_of(name), settings_of(name, latent=n))[0], data_of(name).fit) for n in (1, 4)]
+    if not isinstance(fitted(name), Autoencoder):
+        pytest.skip("it has no code of its own")
+    data = data_of(name)
+    loss = [evaluate(fit(data, settings_of(name, latent=n))[0], Batches(data.fit)) for n in (1, 4)]
     assert loss[1] < loss[0]
 
 
 def test_the_same_seed_gives_the_same_bytes(name: str) -> None:
     again = fit(data_of(name), settings_of(name))[0]
-    graph = Graph(again, mean_square_error(again, data_of(name).calibration) + 0.01).eval()
-    assert to_onnx(graph, data_of(name).window, C) == exported(name)[1]
+    assert to_onnx(graph_of(again, data_of(name)), again.shape) == exported(name)[1]
 
 
 def test_the_gate_opens_and_batches_need_no_fixed_size(name: str) -> None:
     graph, onnx_bytes = exported(name)
-    assert gate(graph, onnx_bytes, data_of(name).calibration, seed=0) == Batching()
+    batching, parity = gate(graph, onnx_bytes, data_of(name).calibration, seed=0)
+    assert batching == Batching()
+    assert parity < 1e-5
+
+
+def test_gradients_are_finite_where_much_is_missing(name: str) -> None:
+    network, batch = copy.deepcopy(fitted(name)).train(), windows(name)
+    z = torch.where(torch.rand_like(batch.z) < 0.5, 0.0, batch.z)
+    z[5] = 0
+    outcome = network(z, batch.context)
+    sum(expected.square().sum() for expected in outcome.expected).backward()  # type: ignore[union-attr]
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
 def test_missing_cells_have_no_say(name: str) -> None:
     """Whatever stands in them, NaN and infinity included; and a channel that is missing now has no error."""
     graph, _ = exported(name)
-    x, loc, scale = (torch.from_numpy(a) for a in data_of(name).calibration.raw(slice(0, 16)))
+    rows = given(name, slice(0, 16))
+    x = rows.pop("x")
     mask = ~torch.isnan(x)
     mask[:, :, 1] = False
     mask[3] = False
     with torch.no_grad():
-        first = graph(torch.where(mask, x, torch.nan), mask, loc, scale)
-        second = graph(torch.where(mask, x, torch.inf), mask, loc, scale)
-        third = graph(torch.where(mask, x, 1e30), mask, loc, scale)
+        first = graph(torch.where(mask, x, torch.nan), mask, **rows)
+        second = graph(torch.where(mask, x, torch.inf), mask, **rows)
+        third = graph(torch.where(mask, x, 1e30), mask, **rows)
     for a, b, c in zip(first, second, third, strict=True):
         assert torch.isfinite(a).all()
         assert torch.equal(a, b)
@@ -115,17 +141,17 @@ def test_missing_cells_have_no_say(name: str) -> None:
     assert (error[~mask[:, -1]] == 0).all()
     assert score[3] == 0
     observed = mask[:, -1].sum(1).clamp(min=1)
-    torch.testing.assert_close(score, error.sum(1) / observed)
+    breadth = (error / (error + BROAD)).sum(1) / observed
+    torch.testing.assert_close(score, error.sum(1) / observed * torch.sqrt(breadth * (1 + BROAD)))
 
 
 def test_one_wild_reading_is_bounded(name: str) -> None:
     graph, _ = exported(name)
-    x, loc, scale = (torch.from_numpy(np.nan_to_num(a)) for a in data_of(name).calibration.raw(slice(0, 8)))
+    rows = given(name, slice(0, 8))
+    x = rows.pop("x").nan_to_num()
     x[:, -1] = 3e38
     with torch.no_grad():
-        assert all(
-            torch.isfinite(output).all() for output in graph(x, torch.ones_like(x, dtype=torch.bool), loc, scale)
-        )
+        assert all(torch.isfinite(output).all() for output in graph(x, torch.ones_like(x, dtype=torch.bool), **rows))
 
 
 def test_the_score_needs_no_window(name: str) -> None:
@@ -148,18 +174,23 @@ def test_the_score_needs_no_window(name: str) -> None:
 def test_the_file_tells_nothing_of_where_it_was_made(name: str) -> None:
     onnx_bytes = exported(name)[1]
     for text in (str(Path(__file__).resolve().parents[2]), str(Path(torch.__file__).parent), "/", ".py", "trainer"):
-        assert text.encode() not in b"".join(onnx_strings(onnx_bytes)), text
+        assert text.encode() not in b"\0".join(onnx_strings(onnx_bytes)), text
 
 
 def onnx_strings(onnx_bytes: bytes) -> list[bytes]:
-    """Everything in the file that is text rather than weights."""
-    model = onnx.load_from_string(onnx_bytes)
-    for tensor in model.graph.initializer:
-        tensor.ClearField("raw_data")
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            attribute.t.ClearField("raw_data")
-    return [model.SerializeToString()]
+    """Every text in the file: names, types and notes."""
+    found: list[bytes] = []
+
+    def collect(message: Message) -> None:
+        for field, value in message.ListFields():
+            for item in value if field.is_repeated else [value]:
+                if isinstance(item, Message):
+                    collect(item)
+                elif isinstance(item, str):
+                    found.append(item.encode())
+
+    collect(onnx.load_from_string(onnx_bytes))
+    return found
 
 
 def test_channels_that_are_constant_or_never_observed_harm_nothing(name: str) -> None:
@@ -183,25 +214,26 @@ def test_channels_that_are_constant_or_never_observed_harm_nothing(name: str) ->
 def test_a_spike_scores_above_all_normal_readings(name: str, channel: int) -> None:
     """Raw scores, before any smoothing: ranking is the model's, not the threshold's."""
     data, scorer = data_of(name), Scorer(exported(name)[1], Batching())
-    x, loc, scale = data.calibration.raw(slice(None))
-    seen = ~np.isnan(x[:, -1]).any(axis=1)
-    x, loc, scale = x[seen], loc[seen], scale[seen]
-    usual = scorer.score(x, loc, scale)[0]
-    spiked = x.copy()
-    spiked[:, -1, channel] += 6 * scale[:, channel]
-    score, error, _ = scorer.score(spiked, loc, scale)
+    rows = data.calibration.raw(slice(None))
+    seen = ~np.isnan(rows.x[:, -1]).any(axis=1)
+    rows = Given(*(None if column is None else column[seen] for column in rows))
+    usual = scorer.score(*rows)[0]
+    spiked = rows.x.copy()
+    spiked[:, -1, channel] += 6 * rows.scale[:, channel]
+    score, error, _ = scorer.score(*rows._replace(x=spiked))
     assert score.min() > usual.max()
     assert (error.argmax(axis=1) == channel).mean() > 0.9
 
 
 def test_outputs_are_in_engineering_units(name: str) -> None:
     _, onnx_bytes = exported(name)
-    x, loc, scale = data_of(name).calibration.raw(slice(0, 200))
+    rows = data_of(name).calibration.raw(slice(0, 200))
     scorer = Scorer(onnx_bytes, Batching())
-    score, error, expected = scorer.score(x, loc, scale)
+    score, error, expected = scorer.score(*rows)
     # level and spread differ by orders of magnitude between channels, and every one is met
-    assert (np.nanmean(np.abs(expected - x[:, -1]) / scale, axis=0) < 0.6).all()
-    np.testing.assert_allclose(scorer.window(x, loc, scale)[:, -1], expected, rtol=1e-4, atol=1e-3)
+    assert (np.nanmean(np.abs(expected - rows.x[:, -1]) / rows.scale, axis=0) < 0.6).all()
+    if "aer" not in name:  # whose expectation is that of two heads
+        np.testing.assert_allclose(scorer.window(*rows)[:, -1], expected, rtol=1e-4, atol=1e-3)
     assert 0.3 < score.mean() < 3  # on the data whose mean square error is the unit
     assert error.shape == (200, C)
 

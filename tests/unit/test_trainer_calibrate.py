@@ -93,7 +93,7 @@ def test_the_manifest_says_what_was_learned_from_what() -> None:
     values = readings().values
     assert manifest.channels[0].max is not None
     assert manifest.channels[0].max <= values[:, 0].max()
-    assert set(manifest.metrics) == {"fit_loss", "validation_loss", "median_score", "realised_rate"}
+    assert set(manifest.metrics) == {"fit_loss", "parity", "validation_loss", "median_score", "realised_rate"}
     calibration = np.logical_or.reduce(late_rows())
     assert manifest.metrics["median_score"] == np.median(raw_scores(learned())[calibration])
     assert 0 < manifest.metrics["realised_rate"] <= RATE

@@ -34,7 +34,7 @@ def test_fit_writes_a_model_folder(csv: str, tmp_path: Path, capsys: pytest.Capt
     assert model.manifest.training.seed == 3
     assert model.manifest.calibration.rate == 0.01
     assert sorted(f.name for f in (tmp_path / "m").iterdir()) == [
-        "manifest.json", "model.onnx", "report.html", "report.json", "streams.npz",
+        "manifest.json", "model.onnx", "report.html", "report.json", "streams.npz", "weights.safetensors",
     ]  # fmt: skip
     assert os.listdir(tmp_path) in (["m", "data.csv"], ["data.csv", "m"])
     out, err = capsys.readouterr()
@@ -96,7 +96,7 @@ def test_a_model_folder_is_replaced_whole(csv: str, tmp_path: Path) -> None:
         (["--set", "window"], "KEY=VALUE"),
         (["--set", "window=0"], "'window'"),
         (["--set", "latent=1000"], "'latent'"),
-        (["--model", "transformer"], "one of pca, dense, conv"),
+        (["--model", "transformer"], "one of pca, pca-aer, dense"),
         (["--model", "conv", "--set", "window=10"], "multiple of 4"),
         (["--seed", "1", "--set", "seed=2"], "set twice"),
         (["--seed", "x"], "'seed'"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trainer_data import START, normal, table
@@ -15,11 +16,12 @@ from detector.engine.segments import blocks
 from schemas.errors import DataError, SettingsError
 from schemas.manifest import Channel
 from schemas.moment import SECOND_NS
+from trainer.batches import Batches
 from trainer.data import CLIP, fingerprint, load, prepare, read_catalogue, rows_by_stream
 from trainer.scaling import LEAST, Scaling, scaling_of
 from trainer.settings import FitSettings
 
-SETTINGS = FitSettings()
+SETTINGS = FitSettings(context="none")
 
 
 def one_stream(times: np.ndarray, values: np.ndarray) -> Table:
@@ -42,13 +44,19 @@ def test_windows_are_views_of_the_rows() -> None:
     data = prepare(table(normal(400)), 10, SETTINGS)
     for rows in (data.scaled, data.observed, data.values):
         assert np.shares_memory(blocks(rows, data.window), rows)
-    z, observed = data.fit.scaled(np.array([0, 5]))
-    np.testing.assert_array_equal(z[1], data.scaled[5:15])
-    assert observed.all()
-    x, loc, scale = data.fit.raw(slice(5, 6))
+    batches = Batches(data.fit)
+    batch = batches.gather(torch.tensor([0, 5]))
+    np.testing.assert_array_equal(batch.z[1].numpy(), data.scaled[5:15])
+    assert batch.observed.all()
+    x, loc, scale, context = data.fit.raw(slice(5, 6))
     np.testing.assert_array_equal(x[0], data.values[5:15])
-    np.testing.assert_allclose((x[0] - loc) / scale, z[1], rtol=1e-5, atol=1e-5)
-    assert sum(len(data.fit.scaled(part)[0]) for part in data.fit.batches(64)) == len(data.fit)
+    np.testing.assert_allclose((x[0] - loc) / scale, batch.z[1].numpy(), rtol=1e-5, atol=1e-5)
+    assert batch.context is None
+    assert context is None
+    assert sum(len(part.z) for part in batches.in_order(64)) == len(data.fit)
+    shuffled = torch.cat([part.z for part in batches.shuffled(64, most=100)])
+    assert len(shuffled) == 100
+    assert not torch.equal(shuffled, torch.cat([part.z for part in batches.in_order(100)])[:100])
 
 
 @settings(max_examples=40, deadline=None)

@@ -9,37 +9,38 @@ from sklearn import decomposition
 from trainer_data import normal, table
 
 from schemas.errors import ResidualError, SettingsError
+from trainer.batches import Batches
 from trainer.data import Prepared, prepare
 from trainer.fit import evaluate, fit
-from trainer.models import ARCHITECTURES
+from trainer.models import MODELS, Shape, Size
 from trainer.models.pca import PCA
 from trainer.settings import FitSettings
 
 
 def data(window: int = 10) -> Prepared:
-    return prepare(table(normal(800)), window, FitSettings())
+    return prepare(table(normal(800)), window, FitSettings(context="none"))
 
 
 @pytest.mark.parametrize(("flags", "wanted"), [({"latent": 5}, 5), ({"variance": 0.9}, 0.9), ({"variance": 1.0}, 40)])
 def test_pca_is_scikit_learns_without_all_windows_in_memory(flags: dict[str, float], wanted: float) -> None:
     prepared = data()
     model, _ = fit(prepared, FitSettings.model_validate(flags))
-    z, _ = prepared.fit.scaled(slice(None))
-    flat = z.reshape(len(z), -1).astype(np.float64)
+    z = Batches(prepared.fit).gather(slice(None)).z
+    flat = z.reshape(len(z), -1).double().numpy()
     count = None if wanted == 40 else wanted
     reference = decomposition.PCA(n_components=count, svd_solver="full").fit(flat)
     assert isinstance(model, PCA)
     assert model.components.shape == (40, reference.n_components_)
     expected = reference.inverse_transform(reference.transform(flat))
     with torch.no_grad():
-        found = model(torch.from_numpy(z)).reshape(len(z), -1).numpy()
+        found = model.window(z).reshape(len(z), -1).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_pca_of_a_constant_stream_is_its_mean() -> None:
     prepared = prepare(table(np.full((300, 2), 5, np.float32)), 10, FitSettings())
     model, _ = fit(prepared, FitSettings())
-    assert evaluate(model, prepared.calibration) == 0
+    assert evaluate(model, Batches(prepared.calibration)) == 0
 
 
 def test_the_weights_of_the_best_epoch_are_kept() -> None:
@@ -47,7 +48,7 @@ def test_the_weights_of_the_best_epoch_are_kept() -> None:
     settings = FitSettings(model="dense", epochs=500, learning_rate=0.05, patience=2)
     model, curve = fit(prepared, settings)
     assert curve.best == int(np.argmin(curve.validation)) < len(curve.validation) - 1
-    assert evaluate(model, prepared.validation) == curve.validation[curve.best]
+    assert evaluate(model, Batches(prepared.validation)) == curve.validation[curve.best]
     assert not model.training
 
 
@@ -86,4 +87,4 @@ def test_a_log_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_window_that_an_architecture_cannot_take_is_a_setting_out_of_range() -> None:
     with pytest.raises(SettingsError, match="multiple of 4"):
-        ARCHITECTURES["conv"](10, 3, None)
+        MODELS["conv"].build(Shape(10, 3), Size())

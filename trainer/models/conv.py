@@ -6,42 +6,60 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from schemas.errors import SettingsError
-from trainer.models.architecture import Architecture
+from trainer.models.architecture import Autoencoder, Shape, Size, beside
 
 
-class Conv(Architecture):
-    """Two strided convolutions to a quarter of the window, two transposed ones back.
+class Conv(Autoencoder):
+    """Strided convolutions, each of which halves the window, and as many transposed ones back.
 
-    The code is ``latent`` numbers per quarter: W/4 · latent in all.
+    The code is ``latent`` numbers at each of the W / 2^depth places that are left.
     """
 
     default_window: ClassVar[int] = 16
-    default_latent: ClassVar[int | None] = 8
-    hidden: ClassVar[int] = 32
 
-    def __init__(self, window: int, channels: int, latent: int | None) -> None:
-        super().__init__(window, channels, latent)
-        if window % 4:
-            raise SettingsError(f"setting 'window': the conv model halves it twice: a multiple of 4, not {window}")
-        assert self.latent is not None
+    def __init__(self, shape: Shape, size: Size) -> None:
+        super().__init__(shape)
+        depth, hidden, latent = size.depth or 2, size.hidden or 32, size.latent or 8
+        if shape.window % 2**depth:
+            raise SettingsError(
+                f"setting 'window': the conv model halves it {depth} times: a multiple of {2**depth}, not "
+                f"{shape.window}"
+            )
+        self.code_size = latent * (shape.window >> depth)
         # kernel = 2 · stride: every output sees equally many inputs, so no checkerboard (Odena et al. 2016)
-        self.inward = nn.Conv1d(channels, self.hidden, 4, stride=2, padding=1)
-        self.code = nn.Conv1d(self.hidden, self.latent, 4, stride=2, padding=1)
-        self.outward = nn.ConvTranspose1d(self.latent, self.hidden, 4, stride=2, padding=1)
-        self.readings = nn.ConvTranspose1d(self.hidden, channels, 4, stride=2, padding=1)
+        inward: list[nn.Module] = []
+        outward: list[nn.Module] = []
+        for layer in range(depth - 1):
+            inward += [_down(shape.channels + shape.context if layer == 0 else hidden, hidden), *_active(size.dropout)]
+            outward += [_up(latent + shape.context if layer == 0 else hidden, hidden), *_active(size.dropout)]
+        first, last = (shape.channels + shape.context, latent + shape.context) if depth == 1 else (hidden, hidden)
+        self.inward = nn.Sequential(*inward)
+        self.code: nn.Module = _down(first, latent)
+        self.outward = nn.Sequential(*outward)
+        self.readings = _up(last, shape.channels)
 
-    def encode(self, z: Tensor) -> Tensor:
-        """Code ``[B, latent, W/4]``."""
-        h = F.relu(self.inward(z.transpose(1, 2)))  # [B, 32, W/2]
-        code: Tensor = self.code(h)  # [B, latent, W/4]
-        return code
+    def features(self, z: Tensor, context: Tensor | None) -> Tensor:
+        """``[B, hidden, W / 2^(depth - 1)]``."""
+        features: Tensor = self.inward(beside(z, context).transpose(1, 2))  # [B, hidden, 2·places]
+        return features
 
-    def decode(self, code: Tensor) -> Tensor:
-        """Windows ``[B, W, C]``."""
-        h = F.relu(self.outward(code))  # [B, 32, W/2]
+    def decode(self, code: Tensor, context: Tensor | None) -> Tensor:
+        """Windows ``[B, W, C]`` of a code ``[B, latent, places]``."""
+        h = self.outward(beside(code.transpose(1, 2), context).transpose(1, 2))  # [B, hidden, W/2]
         window: Tensor = self.readings(h)  # [B, C, W]
         return window.transpose(1, 2)  # [B, W, C]
+
+
+def _down(before: int, after: int) -> nn.Module:
+    return nn.Conv1d(before, after, 4, stride=2, padding=1)
+
+
+def _up(before: int, after: int) -> nn.Module:
+    return nn.ConvTranspose1d(before, after, 4, stride=2, padding=1)
+
+
+def _active(dropout: float) -> list[nn.Module]:
+    return [nn.ReLU(), nn.Dropout(dropout)] if dropout else [nn.ReLU()]

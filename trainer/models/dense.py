@@ -9,37 +9,38 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.models.architecture import Architecture
+from trainer.models.architecture import Autoencoder, Shape, Size, joined
+from trainer.models.layers import halving, stack
 
 
-class Dense(Architecture):
-    """W·C → 64 → latent → 64 → W·C with rectifiers between."""
+class Dense(Autoencoder):
+    """W·C + K → 64 → latent → 64 → W·C with rectifiers between; ``depth`` layers on either side, halving inwards."""
 
     default_window: ClassVar[int] = 10
-    default_latent: ClassVar[int | None] = 16
-    hidden: ClassVar[int] = 64
 
-    def __init__(self, window: int, channels: int, latent: int | None) -> None:
-        super().__init__(window, channels, latent)
-        assert self.latent is not None
-        self.inward = nn.Linear(window * channels, self.hidden)
-        self.code = nn.Linear(self.hidden, self.latent)
-        self.outward = nn.Linear(self.latent, self.hidden)
-        self.readings = nn.Linear(self.hidden, window * channels)
+    def __init__(self, shape: Shape, size: Size) -> None:
+        super().__init__(shape)
+        cells = shape.window * shape.channels
+        widths = halving(size.hidden or 64, size.depth or 1)
+        self.code_size = size.latent or 16
+        self.inward = stack([cells + shape.context, *widths], size.dropout)
+        self.code: nn.Module = nn.Linear(widths[-1], self.code_size)
+        self.outward = stack([self.code_size + shape.context, *reversed(widths)], size.dropout)
+        self.readings = nn.Linear(widths[0], cells)
 
-    def encode(self, z: Tensor) -> Tensor:
-        """Code ``[B, latent]``."""
-        h = F.relu(self.inward(z.reshape(-1, self.window * self.channels)))  # [B, 64]
-        return F.relu(self.code(h))  # [B, latent]
+    def features(self, z: Tensor, context: Tensor | None) -> Tensor:
+        """``[B, narrowest hidden]``."""
+        features: Tensor = self.inward(joined(z, context))  # [B, narrowest]
+        return features
 
-    def decode(self, code: Tensor) -> Tensor:
+    def decode(self, code: Tensor, context: Tensor | None) -> Tensor:
         """Windows ``[B, W, C]``."""
-        h = F.relu(self.outward(code))  # [B, 64]
+        h = self.outward(joined(code, context))  # [B, 64]
         flat: Tensor = self.readings(h)  # [B, W·C]
-        return flat.reshape(-1, self.window, self.channels)  # [B, W, C]
+        return flat.view(-1, self.shape.window, self.shape.channels)  # [B, W, C]
 
-    def newest(self, code: Tensor) -> Tensor:
+    def last(self, code: Tensor, context: Tensor | None) -> Tensor:
         """The last C outputs alone."""
-        h = F.relu(self.outward(code))  # [B, 64]
-        weight, bias = self.readings.weight[-self.channels :], self.readings.bias[-self.channels :]  # [C, 64], [C]
-        return F.linear(h, weight, bias)  # [B, C]
+        h = self.outward(joined(code, context))  # [B, 64]
+        C = self.shape.channels
+        return F.linear(h, self.readings.weight[-C:], self.readings.bias[-C:])  # [B, C]

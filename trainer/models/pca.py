@@ -7,68 +7,79 @@ It is the best linear autoencoder (Baldi & Hornik 1989), and so the baseline of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from trainer.models.architecture import ClosedForm
+from schemas.errors import SettingsError
+from trainer.models.architecture import Autoencoder, Batches, Shape, Size, joined
 
 
-class PCA(ClosedForm):
-    """Projection on the first K principal components of all windows."""
+class PCA(Autoencoder):
+    """Projection on the first R principal components of all windows; the context is part of the point."""
 
     default_window: ClassVar[int] = 10
-    default_latent: ClassVar[int | None] = None
 
     components: Tensor
     mean: Tensor
 
-    def __init__(self, window: int, channels: int, latent: int | None) -> None:
-        super().__init__(window, channels, latent)
-        size = window * channels
-        rank = min(self.latent or 1, size)
-        self.register_buffer("components", torch.eye(size)[:, :rank].contiguous())
-        self.register_buffer("mean", torch.zeros(size))
+    def __init__(self, shape: Shape, size: Size) -> None:
+        super().__init__(shape)
+        self.cells = shape.window * shape.channels
+        if size.latent is not None and size.latent > self.cells:
+            raise SettingsError(
+                f"setting 'latent': a window holds {self.cells} numbers: at most that, not {size.latent}"
+            )
+        self.latent, self.variance = size.latent, size.variance
+        self.code: nn.Module = nn.Identity()
+        self._take(
+            torch.eye(self.cells + shape.context)[:, : size.latent or 1], torch.zeros(self.cells + shape.context)
+        )
 
-    def encode(self, z: Tensor) -> Tensor:
-        """Code ``[B, K]``: coordinates on the plane."""
-        flat = z.reshape(-1, self.window * self.channels) - self.mean  # [B, W·C]
-        return flat @ self.components  # [B, K]
+    def features(self, z: Tensor, context: Tensor | None) -> Tensor:
+        """Coordinates on the plane, ``[B, R]``: the code."""
+        return (joined(z, context) - self.mean) @ self.components  # [B, R]
 
-    def decode(self, code: Tensor) -> Tensor:
+    def decode(self, code: Tensor, context: Tensor | None) -> Tensor:  # noqa: ARG002
         """The nearest points of the plane, ``[B, W, C]``."""
-        flat = code @ self.components.T + self.mean  # [B, W·C]
-        return flat.reshape(-1, self.window, self.channels)  # [B, W, C]
+        flat = code @ self.components[: self.cells].T + self.mean[: self.cells]  # [B, W·C]
+        return flat.view(-1, self.shape.window, self.shape.channels)  # [B, W, C]
 
-    def newest(self, code: Tensor) -> Tensor:
-        """The last C coordinates alone: a W-th of the work."""
-        return code @ self.components[-self.channels :].T + self.mean[-self.channels :]  # [B, C]
+    def last(self, code: Tensor, context: Tensor | None) -> Tensor:  # noqa: ARG002
+        """The newest C coordinates alone: a W-th of the work."""
+        newest = slice(self.cells - self.shape.channels, self.cells)
+        return code @ self.components[newest].T + self.mean[newest]  # [B, C]
 
-    def solve(self, batches: Callable[[], Iterable[Tensor]], variance: float) -> None:
+    def solve(self, batches: Batches) -> bool:
         """Eigenvectors of the covariance, which is summed up batch by batch in float64.
 
-        K is ``latent``, or the least number of components that keep the share ``variance`` of the variance.
+        R is ``latent``, or the least number of components that keep the share ``variance`` of the variance.
         """
-        size = self.window * self.channels
+        size = len(self.mean)
         count, total, square = 0, torch.zeros(size, dtype=torch.float64), torch.zeros(size, size, dtype=torch.float64)
-        for batch in batches():
-            flat = batch.reshape(len(batch), size).double()  # [b, W·C]
+        for z, context in batches():
+            flat = joined(z, context).double().cpu()  # [b, W·C + K]
             count += len(flat)
-            total += flat.sum(0)  # [W·C]
-            square.addmm_(flat.T, flat)  # [W·C, W·C]
+            total += flat.sum(0)  # [W·C + K]
+            square.addmm_(flat.T, flat)  # [W·C + K, W·C + K]
         mean = total / count
         values, vectors = torch.linalg.eigh(square / count - torch.outer(mean, mean))  # ascending
         values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
-        if self.latent is None:
-            share = values.cumsum(0) / values.sum().clamp(min=torch.finfo(torch.float64).tiny)
-            rank = int((share < variance - 1e-12).sum()) + 1
-        else:
-            rank = self.latent
-        kept = vectors[:, : min(rank, size)]
+        kept = vectors[:, : min(self._rank(values), size)]
         # An eigenvector's sign is arbitrary: its largest entry is made positive, so that equal data give equal files
-        largest = kept.gather(0, kept.abs().argmax(0, keepdim=True))  # [1, K]
+        largest = kept.gather(0, kept.abs().argmax(0, keepdim=True))  # [1, R]
         kept = kept * torch.where(largest < 0, -1.0, 1.0)
-        self.components = kept.float().contiguous()
-        self.mean = mean.float()
+        self._take(kept.float().to(self.mean.device), mean.float().to(self.mean.device))
+        return True
+
+    def _rank(self, values: Tensor) -> int:
+        if self.latent is not None:
+            return self.latent
+        share = values.cumsum(0) / values.sum().clamp(min=torch.finfo(torch.float64).tiny)
+        return int((share < self.variance - 1e-12).sum()) + 1
+
+    def _take(self, components: Tensor, mean: Tensor) -> None:
+        self.register_buffer("components", components.contiguous())
+        self.register_buffer("mean", mean)
+        self.code_size = components.shape[1]

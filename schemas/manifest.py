@@ -36,6 +36,19 @@ class Season(Frozen):
     decay: float = Field(0.4, gt=0, le=1, description="weight of the newest period in a level")
 
 
+class Candidate(Frozen):
+    """A model that was tried where none was named: what it found of planted faults, and what it costs."""
+
+    model: str
+    found: float = Field(description="mean area under precision and recall over kinds of planted faults")
+    over_baseline: float = Field(description="by how much that is more than window PCA found")
+    standard_errors: float = Field(description="that difference in standard errors, over pairs of plantings and kinds")
+    parameters: int
+    mflop: float = Field(description="million floating-point operations of one window's score")
+    microseconds: float = Field(description="of one window in full batches, one thread of the fitting machine")
+    fit_s: float
+
+
 class Calibration(Frozen):
     """How raw scores became scores in thresholds. The thresholds and the tail themselves lie in streams.npz."""
 
@@ -73,6 +86,7 @@ class Manifest(Frozen):
     calibration: Calibration
     training: Training
     metrics: dict[str, float] = Field(default_factory=dict)
+    candidates: tuple[Candidate, ...] = Field((), description="what the model was chosen from, where none was named")
     parent: str | None = None
     graph_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     made_with: dict[str, str] = Field(default_factory=dict)

@@ -133,7 +133,7 @@ def _fit(namespace: argparse.Namespace) -> int:
         PAGE_FILE: render(learned.model, learned.report).encode(),
         WEIGHTS: learned.weights,
     })  # fmt: skip
-    print(f"{namespace.out}: {settings.model} model of {len(learned.model.manifest.channels)} channels")
+    print(f"{namespace.out}: {learned.model.manifest.model} model of {len(learned.model.manifest.channels)} channels")
     return 0
 
 

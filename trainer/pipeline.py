@@ -33,7 +33,8 @@ from trainer.fit import Curve, fit, mean_square_error
 from trainer.graph import Graph
 from trainer.models import Architecture, default_window
 from trainer.report import Report, collect
-from trainer.settings import FitSettings
+from trainer.selection import BASELINE, CANDIDATES, Rehearsal, Trial, best_of, margin, mflop, microseconds, parameters
+from trainer.settings import AUTO, FitSettings
 from trainer.warm import Start, read_ancestor, weights_of
 
 #: Distributions whose versions may change a model.
@@ -75,7 +76,9 @@ def learn(
 
     Raises DataError where there is too little to learn from, ParityError where the gate does not open.
     """
-    draft = drafted(table, settings, catalogue, say)
+    draft = (
+        chosen(table, settings, catalogue, say) if settings.model == AUTO else drafted(table, settings, catalogue, say)
+    )
     calibrated = calibrate(draft.model, table, draft.data, settings.rate)
     model = _finished(draft.model, calibrated)
     say(f"calibrated on {len(calibrated.score)} scores: raw {calibrated.group:.4g} counts as 1")
@@ -106,6 +109,38 @@ def drafted(
     manifest = _manifest(table, data, settings, curve, batching, onnx_bytes, catalogue, parity)
     model = Model(manifest, onnx_bytes, _values(data))
     return Draft(model, network, data, curve, mean_square.numpy(), settings, fit_s, parity)
+
+
+def chosen(
+    table: Table, settings: FitSettings, catalogue: Sequence[Channel] | None, say: Callable[[str], None]
+) -> Draft:
+    """The candidate that finds planted faults best; as many are fitted as the time allows, the baseline in any case."""
+    deadline = time.monotonic() + settings.fit_limit
+    drafts: list[Draft] = []
+    trials: list[Trial] = []
+    rehearsal: Rehearsal | None = None
+    for name in sorted(CANDIDATES, key=lambda name: name != BASELINE):
+        began = time.monotonic()
+        left = deadline - began
+        if drafts and left < settings.fit_limit / 4:
+            say(f"{name} is not tried: the time for fitting is over (setting fit_limit)")
+            continue
+        draft = drafted(table, settings.model_copy(update={"model": name, "fit_limit": left / 2}), catalogue, say)
+        rehearsal = rehearsal or Rehearsal(table, draft.data, settings.seed)
+        trial = Trial(
+            name, rehearsal.judge(draft.model), parameters(draft.network), mflop(draft.network),
+            microseconds(draft.model, draft.data.calibration.raw(slice(None))), draft.fit_s,
+        )  # fmt: skip
+        say(f"{name} finds {trial.score:.3f} of the planted faults (area under precision and recall)")
+        drafts.append(draft)
+        trials.append(trial)
+    best = best_of(trials)
+    lead = margin(best, trials[0])
+    say(f"chosen: {best.name}, {best.score - trials[0].score:+.3f} over {BASELINE} ({lead:.1f} standard errors)")
+    draft = drafts[trials.index(best)]
+    candidates = tuple(trial.candidate(trials[0]) for trial in trials)
+    manifest = draft.model.manifest.model_copy(update={"candidates": candidates})
+    return replace(draft, model=replace(draft.model, manifest=manifest))
 
 
 def _ancestor(table: Table, settings: FitSettings) -> Start | None:

@@ -15,6 +15,9 @@ from trainer.models import MODELS, members_of
 TABLE = "trainer"
 PREFIX = "RESIDUAL_TRAINER_"
 
+#: The model is chosen by what it finds of planted faults.
+AUTO = "auto"
+
 #: Readings of sensors have no bounds, so their values are no probabilities.
 SENSOR_LOSSES = ("gaussian", *(name for name in LOSSES if name != "bce"))
 
@@ -26,7 +29,7 @@ class FitSettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX)
 
-    model: str = Field("pca", description=f"{', '.join(MODELS)}, or several joined by +")
+    model: str = Field(AUTO, description=f"auto (the best of some), {', '.join(MODELS)}, or several joined by +")
     stream: str = Field("default", min_length=1, max_length=1024, description="stream of a file that names none")
     channels: str | None = Field(None, description="TOML file with a [[channel]] each: name, unit, min, max")
     epochs: int = Field(60, ge=1, description="passes over the data, at most")
@@ -81,7 +84,8 @@ class FitSettings(Settings):
     @field_validator("model")
     @classmethod
     def _an_architecture(cls, name: str) -> str:
-        members_of(name)
+        if name != AUTO:
+            members_of(name)
         return name
 
     @field_validator("loss")

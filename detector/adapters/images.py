@@ -32,8 +32,8 @@ MOST_PIXELS = 50_000_000
 Floats = NDArray[np.float32]
 
 
-class Size(NamedTuple):
-    """Of one image."""
+class Frame(NamedTuple):
+    """The size of one image."""
 
     height: int
     width: int
@@ -56,7 +56,7 @@ class BadPictureError(Exception):
 class Images:
     """The images of one or more files in the order of one log."""
 
-    size: Size
+    frame: Frame
     table: Table
     """One row per image, ``values`` ``[N, H·W·bands]``, NaN where missing; pixels have no names: no channels."""
 
@@ -66,7 +66,7 @@ class _Source:
     """One file or folder: ``times`` ``[N]``, ``values`` ``[N, P]``; ``streams`` None: it names none."""
 
     path: str
-    size: Size
+    frame: Frame
     streams: list[str] | None
     times: NDArray[np.int64]
     timestamps: list[str]
@@ -98,15 +98,15 @@ def read_images(sources: Sequence[tuple[str | None, str]], default_stream: str =
     if not found:
         raise DataError("no data: name at least one .npz or folder of images")
     for part in found:
-        if part.size != found[0].size:
-            raise _other_size(part.path, part.size, found[0].path, found[0].size)
-    return Images(found[0].size, _merge(found))
+        if part.frame != found[0].frame:
+            raise _other_size(part.path, part.frame, found[0].path, found[0].frame)
+    return Images(found[0].frame, _merge(found))
 
 
 def _named(part: _Source, stream: str) -> _Source:
     if part.streams is not None:
         return part
-    return _Source(part.path, part.size, [stream] * len(part.times), part.times, part.timestamps, part.values)
+    return _Source(part.path, part.frame, [stream] * len(part.times), part.times, part.timestamps, part.values)
 
 
 def _merge(parts: Sequence[_Source]) -> Table:
@@ -123,8 +123,8 @@ def _merge(parts: Sequence[_Source]) -> Table:
     return Table([streams[i] for i in rows], times[order], values[order], [timestamps[i] for i in rows], ())
 
 
-def _other_size(path: str, size: Size, first: str, first_size: Size) -> DataError:
-    return DataError(f"{path} is {size}, {first} is {first_size}: make all images one size")
+def _other_size(path: str, frame: Frame, first: str, wanted: Frame) -> DataError:
+    return DataError(f"{path} is {frame}, {first} is {wanted}: make all images one size")
 
 
 # An .npz
@@ -137,7 +137,7 @@ def _read_npz(path: str) -> _Source:
         raise DataError(
             f"{path}: it holds no array {PIXELS}: save the images as {PIXELS}[N,H,W] or {PIXELS}[N,H,W,bands]"
         )
-    values, size = _pixels(path, arrays[PIXELS])
+    values, frame = _pixels(path, arrays[PIXELS])
     N = len(values)
     for name in (TIMESTAMP, STREAM):
         if name in arrays and arrays[name].shape != (N,):
@@ -146,8 +146,8 @@ def _read_npz(path: str) -> _Source:
             )
     streams = _streams(path, arrays[STREAM]) if STREAM in arrays else None
     if TIMESTAMP not in arrays:
-        return _Source(path, size, streams, *_counted(N), values)
-    return _Source(path, size, streams, *_times(path, arrays[TIMESTAMP]), values)
+        return _Source(path, frame, streams, *_counted(N), values)
+    return _Source(path, frame, streams, *_times(path, arrays[TIMESTAMP]), values)
 
 
 def _arrays(path: str) -> dict[str, NDArray[Any]]:
@@ -170,24 +170,24 @@ def _arrays(path: str) -> dict[str, NDArray[Any]]:
         ) from error
 
 
-def _pixels(path: str, x: NDArray[Any]) -> tuple[Floats, Size]:
-    """``[N, H·W·bands]`` and the size."""
+def _pixels(path: str, x: NDArray[Any]) -> tuple[Floats, Frame]:
+    """``[N, H·W·bands]`` and the frame."""
     if x.ndim not in (3, 4) or 0 in x.shape:
         raise DataError(
             f"{path}: {PIXELS} has the shape {x.shape}: make it [N,H,W] or [N,H,W,bands], with at least one"
         )
     if x.dtype.kind not in "buif":
         raise DataError(f"{path}: {PIXELS} is of type {x.dtype}: make it an array of numbers")
-    size = Size(x.shape[1], x.shape[2], x.shape[3] if x.ndim == 4 else 1)
+    frame = Frame(x.shape[1], x.shape[2], x.shape[3] if x.ndim == 4 else 1)
     with np.errstate(over="ignore"):  # what overflows is refused just below
-        values: Floats = np.ascontiguousarray(x, np.float32).reshape(len(x), size.values)
+        values: Floats = np.ascontiguousarray(x, np.float32).reshape(len(x), frame.values)
     bad = np.isinf(values).any(axis=1)
     if bad.any():
         raise DataError(
             f"{path}: {PIXELS}[{int(bad.argmax())}] holds a number that is infinite or beyond 32 bits: "
             "correct it, or write nan where a pixel is missing"
         )
-    return values, size
+    return values, frame
 
 
 def _streams(path: str, names: NDArray[Any]) -> list[str]:
@@ -282,20 +282,20 @@ def _listed(path: str) -> tuple[list[str], list[str]]:
 def _read_files(path: str, names: Sequence[str], stream: str | None) -> _Source:
     if not names:
         raise DataError(f"{path} holds no image: put files into it whose names end in {', '.join(SUFFIXES)}")
-    first, size = os.path.join(path, names[0]), None
+    first, frame = os.path.join(path, names[0]), None
     values = np.empty((0, 0), np.float32)
     for i, name in enumerate(names):
         file = os.path.join(path, name)
         pixels = _read_picture(file)
-        found = Size(*pixels.shape)
-        if size is None:
-            size, values = found, np.empty((len(names), found.values), np.float32)
-        if found != size:
-            raise _other_size(file, found, first, size)
+        found = Frame(*pixels.shape)
+        if frame is None:
+            frame, values = found, np.empty((len(names), found.values), np.float32)
+        if found != frame:
+            raise _other_size(file, found, first, frame)
         values[i] = pixels.reshape(-1)
-    assert size is not None
+    assert frame is not None
     streams = None if stream is None else [stream] * len(names)
-    return _Source(path, size, streams, *_counted(len(names)), values)
+    return _Source(path, frame, streams, *_counted(len(names)), values)
 
 
 def _read_picture(path: str) -> Floats:
@@ -318,11 +318,11 @@ def require_pillow(what: str) -> None:
         raise UserError(f"{what}: pictures need Pillow: pip install 'residual[images]'") from None
 
 
-def picture(data: bytes, expected: Size | None = None) -> Floats:
+def picture(data: bytes, expected: Frame | None = None) -> Floats:
     """The pixels of a PNG or JPEG file, ``[H, W, bands]``; grey: one band, else three; transparency is left out.
 
-    Raises BadPictureError where it is neither, is damaged, is not of the ``expected`` size or, without one, is larger
-    than ``MOST_PIXELS``. The size is looked at before anything is unpacked.
+    Raises BadPictureError where it is neither, is damaged, is not of the ``expected`` frame or, without one, is larger
+    than ``MOST_PIXELS``. The frame is looked at before anything is unpacked.
     """
     from PIL import Image
 
@@ -330,7 +330,7 @@ def picture(data: bytes, expected: Size | None = None) -> Floats:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large pictures: ours to judge
             with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
-                found = Size(image.height, image.width, 1 if image.mode in _GREY else 3)
+                found = Frame(image.height, image.width, 1 if image.mode in _GREY else 3)
                 _check(found, expected)
                 grey = image.convert("L") if image.mode in ("1", "LA") else image
                 pixels = np.asarray(grey if found.bands == 1 else image.convert("RGB"))
@@ -345,7 +345,7 @@ def picture(data: bytes, expected: Size | None = None) -> Floats:
 _GREY = frozenset({"1", "L", "LA", "I;16", "I;16B", "I", "F"})
 
 
-def _check(found: Size, expected: Size | None) -> None:
+def _check(found: Frame, expected: Frame | None) -> None:
     if expected is not None:
         if found != expected:
             raise BadPictureError(f"it is {found}, not {expected}")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.adapters.columns import is_stream
-from detector.adapters.images import BadPictureError, Size, picture, require_pillow
+from detector.adapters.images import BadPictureError, Frame, picture, require_pillow
 from detector.adapters.port import Records
 from detector.decoding.decoded import Decoded
 from detector.engine.readings import Readings
@@ -33,16 +33,16 @@ Floats = NDArray[np.float32]
 class ImageDecoder:
     """Decodes images of one size; ``topic``: for the dead letters. Raises UserError where Pillow is not installed."""
 
-    def __init__(self, size: Size, topic: str) -> None:
+    def __init__(self, frame: Frame, topic: str) -> None:
         require_pillow(f"topic {topic}")
-        self._size, self._topic = size, topic
+        self._frame, self._topic = frame, topic
 
     def decode(self, records: Records) -> Decoded:
         """See ``Decoder.decode``."""
         places: list[int] = []
         streams: list[str] = []
         dead: list[DeadLetter] = []
-        values = np.empty((len(records.values), self._size.values), np.float32)
+        values = np.empty((len(records.values), self._frame.values), np.float32)
         for place, value in enumerate(records.values):
             found = self._read(records, place)
             if isinstance(found, tuple):
@@ -67,29 +67,29 @@ class ImageDecoder:
             return Reason.STREAM, "the record's key, which names the stream, is not UTF-8 of 1 to 1024 characters"
         if not 0 <= records.timestamps[place] <= _LATEST_MS:
             return Reason.TIMESTAMP, "the record has no timestamp between 1970 and 2262"
-        pixels = decode_image(value, self._size)
+        pixels = decode_image(value, self._frame)
         return (Reason.NOT_A_READING, pixels) if isinstance(pixels, str) else pixels.reshape(-1)
 
 
 _LATEST_MS = np.iinfo(np.int64).max // MILLISECOND_NS
 
 
-def decode_image(value: bytes, size: Size) -> Floats | str:
+def decode_image(value: bytes, frame: Frame) -> Floats | str:
     """The pixels ``[H, W, bands]`` of a record's value, or a text that says why it is no image of this size.
 
     Never raises for what is in it. Raw bytes may begin as a picture does, so a value of just their length that is no
     picture is raw.
     """
-    if value.startswith((PNG, JPEG)) and len(value) <= MOST_EXCESS * size.values + MOST_EXTRA:
+    if value.startswith((PNG, JPEG)) and len(value) <= MOST_EXCESS * frame.values + MOST_EXTRA:
         try:
-            return picture(value, size)
+            return picture(value, frame)
         except BadPictureError as error:
-            why = f"no {'PNG' if value.startswith(PNG) else 'JPEG'} of {size}: {error}"
+            why = f"no {'PNG' if value.startswith(PNG) else 'JPEG'} of {frame}: {error}"
     else:
-        why = f"{len(value)} bytes are neither PNG nor JPEG, nor the {size.values} of a raw image of {size}"
-    if len(value) != size.values:
+        why = f"{len(value)} bytes are neither PNG nor JPEG, nor the {frame.values} of a raw image of {frame}"
+    if len(value) != frame.values:
         return why
-    return np.frombuffer(value, np.uint8).astype(np.float32).reshape(size)
+    return np.frombuffer(value, np.uint8).astype(np.float32).reshape(frame)
 
 
 def _is_name(key: bytes | None) -> bool:

@@ -14,28 +14,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from detector.adapters.images import Size
+from detector.adapters.images import Frame
 from detector.adapters.port import Records
 from detector.decoding.images import ImageDecoder, decode_image
 from schemas.dead_letter import Reason
 
 Image = pytest.importorskip("PIL.Image")
 
-GREY, COLOUR = Size(16, 24, 1), Size(16, 24, 3)
+GREY, COLOUR = Frame(16, 24, 1), Frame(16, 24, 3)
 
 
-def pixels_of(size: Size) -> NDArray[np.uint8]:
+def pixels_of(size: Frame) -> NDArray[np.uint8]:
     y, x, band = np.mgrid[: size.height, : size.width, : size.bands]
     return (x * 5 + y * 4 + band * 20).astype(np.uint8)  # smooth: JPEG keeps it
 
 
-def encoded(size: Size, kind: str) -> bytes:
+def encoded(size: Frame, kind: str) -> bytes:
     pixels, out = pixels_of(size), io.BytesIO()
     Image.fromarray(pixels[:, :, 0] if size.bands == 1 else pixels).save(out, kind)
     return out.getvalue()
 
 
-def pixels(value: bytes, size: Size) -> NDArray[np.float32]:
+def pixels(value: bytes, size: Frame) -> NDArray[np.float32]:
     found = decode_image(value, size)
     assert not isinstance(found, str), found
     assert found.dtype == np.float32
@@ -43,7 +43,7 @@ def pixels(value: bytes, size: Size) -> NDArray[np.float32]:
     return found
 
 
-def reason(value: bytes, size: Size) -> str:
+def reason(value: bytes, size: Frame) -> str:
     found = decode_image(value, size)
     assert isinstance(found, str)
     assert "\n" not in found
@@ -52,14 +52,14 @@ def reason(value: bytes, size: Size) -> str:
 
 
 @pytest.mark.parametrize("size", [GREY, COLOUR])
-def test_each_format(size: Size) -> None:
+def test_each_format(size: Frame) -> None:
     np.testing.assert_array_equal(pixels(encoded(size, "PNG"), size), pixels_of(size))
     np.testing.assert_allclose(pixels(encoded(size, "JPEG"), size), pixels_of(size), atol=30)
     np.testing.assert_array_equal(pixels(pixels_of(size).tobytes(), size), pixels_of(size))
 
 
 def test_raw_bytes_of_more_bands() -> None:
-    size = Size(2, 3, 5)
+    size = Frame(2, 3, 5)
     np.testing.assert_array_equal(pixels(pixels_of(size).tobytes(), size), pixels_of(size))
 
 
@@ -70,7 +70,7 @@ def test_raw_bytes_may_begin_as_a_picture_does(start: bytes) -> None:
 
 
 def test_wrong_sizes() -> None:
-    assert "it is 16×24, not 24×16" in reason(encoded(GREY, "PNG"), Size(24, 16, 1))
+    assert "it is 16×24, not 24×16" in reason(encoded(GREY, "PNG"), Frame(24, 16, 1))
     assert "it is 16×24×3, not 16×24" in reason(encoded(COLOUR, "JPEG"), GREY)
     assert "it is 16×24, not 16×24×3" in reason(encoded(GREY, "PNG"), COLOUR)
     assert "383 bytes" in reason(bytes(383), GREY)
@@ -104,7 +104,7 @@ def test_bombs() -> None:
 
 
 @given(st.sampled_from(["PNG", "JPEG"]), st.sampled_from([GREY, COLOUR]), st.data())
-def test_damaged_pictures_never_raise(kind: str, size: Size, data: st.DataObject) -> None:
+def test_damaged_pictures_never_raise(kind: str, size: Frame, data: st.DataObject) -> None:
     whole = encoded(size, kind)
     broken = bytearray(whole[: data.draw(st.integers(0, len(whole)))])
     for place in data.draw(st.lists(st.integers(0, len(whole) - 1), max_size=4)):
@@ -122,7 +122,7 @@ def test_half_a_picture_is_none(kind: str, data: st.DataObject) -> None:
 
 @given(st.binary(max_size=400))
 def test_any_bytes(value: bytes) -> None:
-    found = decode_image(value, Size(5, 5, 1))
+    found = decode_image(value, Frame(5, 5, 1))
     assert isinstance(found, str) == (len(value) != 25)
 
 
@@ -164,11 +164,11 @@ def test_without_pillow() -> None:
     program = """
 import sys
 sys.modules["PIL"] = sys.modules["PIL.Image"] = None
-from detector.adapters.images import Size
+from detector.adapters.images import Frame
 from detector.decoding.images import ImageDecoder
 from schemas.errors import UserError
 try:
-    ImageDecoder(Size(2, 2, 1), "images")
+    ImageDecoder(Frame(2, 2, 1), "images")
 except UserError as error:
     print(error)
 """

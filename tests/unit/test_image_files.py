@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from detector.adapters.images import Images, Size, read_images
+from detector.adapters.images import Frame, Images, read_images
 from schemas.errors import DataError
 
 Image = pytest.importorskip("PIL.Image")
@@ -52,7 +52,7 @@ def refused(*paths: str) -> str:
 
 def test_arrays_without_times(tmp_path: Path) -> None:
     images = read(saved(tmp_path, x=X, y=np.arange(3)))
-    assert images.size == Size(4, 5, 1)
+    assert images.frame == Frame(4, 5, 1)
     assert images.table.values.dtype == np.float32
     np.testing.assert_array_equal(images.table.values, X.reshape(3, 20))
     assert images.table.times.tolist() == [0, SECOND, 2 * SECOND]
@@ -63,7 +63,7 @@ def test_arrays_without_times(tmp_path: Path) -> None:
 def test_bands_lie_beside_each_other(tmp_path: Path) -> None:
     x = np.random.default_rng(0).random((2, 3, 4, 3))
     images = read(saved(tmp_path, x=x))
-    assert images.size == Size(3, 4, 3)
+    assert images.frame == Frame(3, 4, 3)
     assert images.table.values[1, (2 * 4 + 1) * 3 + 2] == np.float32(x[1, 2, 1, 2])
 
 
@@ -183,7 +183,7 @@ def test_a_folder_of_images_in_the_order_of_their_names(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
     (tmp_path / ".hidden.png").write_text("no picture")
     images = read(str(tmp_path))
-    assert images.size == Size(8, 8, 1)
+    assert images.frame == Frame(8, 8, 1)
     assert images.table.values[:, 0].tolist() == [30, 10, 0, 20]
     assert images.table.timestamps[-1] == "1970-01-01T00:00:03Z"
     assert images.table.streams == ["default"] * 4
@@ -194,7 +194,7 @@ def test_folders_are_streams_side_by_side(tmp_path: Path) -> None:
         for i in range(count):
             drawn(tmp_path / stream / f"{i}.png", np.full((2, 3, 3), i, np.uint8))
     images = read(str(tmp_path))
-    assert images.size == Size(2, 3, 3)
+    assert images.frame == Frame(2, 3, 3)
     assert images.table.streams == ["north", "south", "north", "south", "south"]
     assert images.table.times.tolist() == [0, 0, SECOND, SECOND, 2 * SECOND]
 
@@ -213,7 +213,7 @@ def test_folders_are_streams_side_by_side(tmp_path: Path) -> None:
 def test_kinds_of_png(tmp_path: Path, pixels: np.ndarray[Any, Any], bands: int, first: int) -> None:
     drawn(tmp_path / "a.png", pixels)
     images = read(str(tmp_path))
-    assert images.size == Size(2, 2, bands)
+    assert images.frame == Frame(2, 2, bands)
     assert images.table.values[0, 0] == first
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from detector.adapters.images import BadPictureError, Size, picture, require_pillow
+from detector.adapters.images import BadPictureError, Frame, picture, require_pillow
 from schemas.errors import DataError
 
 
@@ -45,7 +45,7 @@ def shifted(z: Tensor, down: Tensor, right: Tensor) -> Tensor:
     return moved.permute(0, 3, 1, 2).contiguous()  # [B, bands, H, W]
 
 
-def read_region(path: str, size: Size) -> Tensor:
+def read_region(path: str, frame: Frame) -> Tensor:
     """Bool ``[H, W]``: where a picture of the images' height and width is anything but black.
 
     Raises DataError where it is no such picture, or black all over.
@@ -57,9 +57,9 @@ def read_region(path: str, size: Size) -> Tensor:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     except BadPictureError as error:
         raise DataError(f"{path} is no picture ({error}): draw the region as PNG") from error
-    if pixels.shape[:2] != size[:2]:
-        found = Size(*pixels.shape)
-        raise DataError(f"{path} is {found}, the images are {size}: draw the region in their size")
+    if pixels.shape[:2] != frame[:2]:
+        found = Frame(*pixels.shape)
+        raise DataError(f"{path} is {found}, the images are {frame}: draw the region in their size")
     inside = pixels.max(axis=2) > 0
     if not inside.any():
         raise DataError(f"{path} is black all over: mark the pixels that count with another colour")

@@ -1,29 +1,40 @@
 """From an image and its reconstruction to an error of each pixel, and from these to one score.
 
 Axes: B images, ``bands`` of a pixel, H rows, W columns. Every function is differentiable, has no random node, exports
-to ONNX, and treats each image alone, with element-wise operations and products only: what an image scores does not
-depend on the batch that it came in.
+to ONNX, and treats each image alone: what an image scores does not depend on the batch that it came in.
 
-What ranks images best was measured to be, in this order: each pixel's error divided by what it usually is on held-out
-normal images; smoothing the difference before it is squared, so that an edge that lies a fraction of a pixel beside its
-reconstruction, positive on one side and negative on the other, cancels out; the mean over all pixels, not over the
-worst.
+Two measures are added, each divided at each pixel by what it usually is on held-out normal images. The squared error,
+of a difference that was smoothed first, so that an edge a fraction of a pixel beside its reconstruction cancels out; it
+knows no bound, so a small bright spot is seen. And what the structural similarity lacks to 1; it is at most 2, so a
+small spot drowns in the noise of black surroundings, but it tells textures and shapes apart. Mean AUROC of PCA on ten
+kinds of clothes, one of them normal: plain squared error .905, divided at each pixel .919, smoothed as well .928,
+structural similarity .939, both .935 (.932 with a pixel forgiven). The worst pixels alone (``top``) are no better there;
+they are for large pictures with small faults.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import comb
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detector.adapters.images import Frame
 from schemas.errors import SettingsError
 
 #: Added to each pixel's normal error, as a share of the mean over all pixels: a pixel that was never wrong (the black
 #: around a thing) is not infinitely sensitive.
 FLOOR = 0.1
+
+Measure = Callable[[Tensor, Tensor], Tensor]
+"""(images, reconstructions), ``[B, bands, H, W]`` each → the error of each pixel, ``[B, H, W]``."""
+
+#: Shorter side of images, in pixels, from which on a pixel is little.
+LEAST_SIDE = 16
 
 #: Constants of the structural similarity for values of range 1: (0.01)² and (0.03)² (Wang et al. 2004).
 C1, C2 = 1e-4, 9e-4
@@ -33,28 +44,41 @@ C1, C2 = 1e-4, 9e-4
 class Reduction:
     """How the difference of an image and its reconstruction becomes one number."""
 
-    measure: Literal["error", "ssim"] = "error"
-    """The squared difference, or what the structural similarity lacks to 1."""
+    measures: tuple[Literal["error", "ssim"], ...] = ("error", "ssim")
+    """The squared difference, what the structural similarity lacks to 1, or both: M of them."""
     blur: int = 1
-    """How often the difference is smoothed by 1 2 1 each way before it is squared."""
-    reach: int = 0
+    """How often the difference is smoothed by 1 2 1 each way before it is squared; ``ssim`` does without."""
+    reach: int = 1
     """Pixels by which the reconstruction may lie beside the image, each pixel judged at the shift that fits best."""
     top: float = 1.0
     """Share of the pixels, those with the largest errors, whose mean is the score."""
 
     def __post_init__(self) -> None:
-        if not (0 <= self.blur <= 8 and 0 <= self.reach <= 4 and 0 < self.top <= 1):
+        if not (self.measures and 0 <= self.blur <= 8 and 0 <= self.reach <= 4 and 0 < self.top <= 1):
             raise SettingsError(f"blur is 0 to 8, reach 0 to 4, top above 0 to 1, not {self}")
 
-    def map(self, z: Tensor, expected: Tensor) -> Tensor:
-        """The error of each pixel, ``[B, H, W]``, of images and reconstructions ``[B, bands, H, W]``."""
-        if self.measure == "ssim":
-            return dissimilarity(z, expected)
-        return least_error(blurred(z, self.blur), blurred(expected, self.blur), self.reach)
+    def maps(self, z: Tensor, expected: Tensor) -> Tensor:
+        """The error of each pixel, ``[B, M, H, W]``, of images and reconstructions ``[B, bands, H, W]``."""
+        found = []
+        for measure in self.measures:
+            if measure == "ssim":
+                found.append(least(dissimilarity, z, expected, self.reach))  # [B, H, W]
+            else:
+                smooth = blurred(z, self.blur), blurred(expected, self.blur)  # [B, bands, H, W] each
+                found.append(least(squared_error, *smooth, self.reach))  # [B, H, W]
+        return torch.stack(found, 1)  # [B, M, H, W]
+
+
+def tolerance(frame: Frame) -> int:
+    """Pixels by which images of this size may move, in training and in the score: 1, and 0 where a pixel is much.
+
+    A pixel of eight moves a stroke of a digit beside itself: forgiving it was measured to cost .02 of AUROC there.
+    """
+    return int(min(frame.height, frame.width) >= LEAST_SIDE)
 
 
 class PixelScore(nn.Module):
-    """``normal`` ``[H, W]``: the mean error of each pixel on normal images that the weights were not fitted on;
+    """``normal`` ``[M, H, W]``: the mean of each map on normal images that the weights were not fitted on;
     ``region`` bool ``[H, W]``: where pixels count, None: everywhere.
     """
 
@@ -63,15 +87,17 @@ class PixelScore(nn.Module):
 
     def __init__(self, reduction: Reduction, normal: Tensor, region: Tensor | None = None) -> None:
         super().__init__()
-        inside = torch.ones_like(normal, dtype=torch.bool) if region is None else region
+        M, H, W = normal.shape
+        inside = torch.ones(H, W, dtype=torch.bool) if region is None else region
         count = int(inside.sum())
         if not count:
             raise SettingsError("the region holds no pixel: mark those that count with anything but 0")
-        usual = normal + FLOOR * normal[inside].mean() + torch.finfo(torch.float32).tiny
+        floor = FLOOR * normal[:, inside].mean(1) + torch.finfo(torch.float32).tiny  # [M]
         self.reduction = reduction
         self.worst = max(round(reduction.top * count), 1)
-        self.register_buffer("weight", torch.where(inside, 1 / usual, 0.0))
-        summed = self.worst if reduction.top < 1 else normal.numel()
+        summed = self.worst if reduction.top < 1 else H * W
+        weight = 1 / (M * (normal + floor[:, None, None]))  # [M, H, W]
+        self.register_buffer("weight", torch.where(inside, weight, 0.0))
         self.register_buffer("share", torch.full((summed, 1), 1 / self.worst))
 
     def forward(self, z: Tensor, expected: Tensor, observed: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -81,7 +107,7 @@ class PixelScore(nn.Module):
         is taken to be as expected.
         """
         seen = z if observed is None else torch.where(observed, z, expected)  # [B, bands, H, W]
-        error = self.reduction.map(seen, expected) * self.weight  # [B, H, W]
+        error = (self.reduction.maps(seen, expected) * self.weight).sum(1)  # [B, H, W]
         pixels = error.flatten(1)  # [B, H·W]
         if self.reduction.top < 1:
             pixels = torch.topk(pixels, self.worst, dim=1).values  # [B, worst]
@@ -90,27 +116,35 @@ class PixelScore(nn.Module):
 
 
 def blurred(x: Tensor, times: int) -> Tensor:
-    """``x`` ``[B, bands, H, W]`` smoothed ``times`` by the binomial weights ¼ ½ ¼ down and across; the edge repeats."""
-    for _ in range(times):
-        x = F.pad(x, (1, 1, 1, 1), mode="replicate")  # [B, bands, H + 2, W + 2]
-        x = 0.25 * (x[:, :, :-2] + x[:, :, 2:]) + 0.5 * x[:, :, 1:-1]  # [B, bands, H, W + 2]
-        x = 0.25 * (x[:, :, :, :-2] + x[:, :, :, 2:]) + 0.5 * x[:, :, :, 1:-1]  # [B, bands, H, W]
-    return x
+    """``x`` ``[B, n, H, W]`` smoothed ``times`` by the weights ¼ ½ ¼ down and across; the edge repeats."""
+    if not times:
+        return x
+    taps = torch.tensor([comb(2 * times, k) / 4**times for k in range(2 * times + 1)], device=x.device)
+    _, n, H, W = x.shape
+    wide = F.pad(x, (times,) * 4, mode="replicate")  # [B, n, H + 2t, W + 2t]
+    single = wide.reshape(-1, 1, H + 2 * times, W + 2 * times)  # [B·n, 1, H + 2t, W + 2t]
+    down = F.conv2d(single, taps.reshape(1, 1, -1, 1))  # [B·n, 1, H, W + 2t]
+    return F.conv2d(down, taps.reshape(1, 1, 1, -1)).reshape(-1, n, H, W)  # [B, n, H, W]
 
 
-def least_error(z: Tensor, expected: Tensor, reach: int) -> Tensor:
-    """The squared error of each pixel, the mean over its bands, ``[B, H, W]``: the least over all reconstructions
-    shifted by up to ``reach`` pixels down or up and right or left. Beyond its edge a reconstruction repeats itself.
+def least(measure: Measure, z: Tensor, expected: Tensor, reach: int) -> Tensor:
+    """The least that ``measure`` gives each pixel, ``[B, H, W]``, over all S shifts of the reconstruction by up to
+    ``reach`` pixels down or up and right or left. Beyond its edge a reconstruction repeats itself.
     """
-    H, W = z.shape[2:]
-    wide = F.pad(expected, (reach,) * 4, mode="replicate") if reach else expected  # [B, bands, H + 2r, W + 2r]
-    least: Tensor | None = None
-    for down in range(2 * reach + 1):
-        for right in range(2 * reach + 1):
-            error = (z - wide[:, :, down : down + H, right : right + W]).square().mean(1)  # [B, H, W]
-            least = error if least is None else torch.minimum(least, error)
-    assert least is not None
-    return least
+    if not reach:
+        return measure(z, expected)
+    _, bands, H, W = z.shape
+    wide = F.pad(expected, (reach,) * 4, mode="replicate")  # [B, bands, H + 2r, W + 2r]
+    sides = range(2 * reach + 1)
+    shifts = [wide[:, :, down : down + H, right : right + W] for down in sides for right in sides]
+    moved = torch.stack(shifts, 1).reshape(-1, bands, H, W)  # [B·S, bands, H, W]
+    still = z.unsqueeze(1).expand(-1, len(shifts), -1, -1, -1).reshape(-1, bands, H, W)  # [B·S, bands, H, W]
+    return measure(still, moved).reshape(-1, len(shifts), H, W).amin(1)  # [B, H, W]
+
+
+def squared_error(z: Tensor, expected: Tensor) -> Tensor:
+    """The squared error of each pixel, the mean over its bands, ``[B, H, W]``."""
+    return (z - expected).square().mean(1)  # [B, H, W]
 
 
 def dissimilarity(z: Tensor, expected: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trainer.data import Windows
-from trainer.graph import scaled_context
+from trainer.graph import believed, scaled_context
 
 
 class Batch(NamedTuple):
@@ -23,7 +23,7 @@ class Batch(NamedTuple):
     observed: Tensor
     """``[b, W, C]`` bool."""
     context: Tensor | None
-    """``[b, K]``, 0 where nothing is known; None: there is no context."""
+    """``[b, K]``, what was last read where nothing is known; None: there is no context."""
 
 
 class Batches:
@@ -36,11 +36,12 @@ class Batches:
         self._rows = _runs(torch.from_numpy(data.scaled).to(device), data.window)  # [R - W + 1, W·C]
         self._observed = _runs(torch.from_numpy(data.observed).to(device), data.window)  # [R - W + 1, W·C]
         self._ends = torch.from_numpy(windows.ends).to(device)
-        self._context: Tensor | None = None
+        self._context: tuple[Tensor, Tensor] | None = None
         if data.context is not None:
             scaling, stream = data.scaling, data.stream
             rows = (data.context, scaling.loc[stream], scaling.scale[stream])
-            self._context = scaled_context(*map(torch.from_numpy, rows)).to(device)  # [R, K]
+            context, known = scaled_context(*map(torch.from_numpy, rows))  # [R, K] each
+            self._context = context.to(device), known.to(device)
 
     def __len__(self) -> int:
         return self.size
@@ -51,7 +52,10 @@ class Batches:
         starts = ends - (self._shape[0] - 1)
         z = self._rows.index_select(0, starts).view(-1, *self._shape)  # [b, W, C]
         observed = self._observed.index_select(0, starts).view(-1, *self._shape)  # [b, W, C]
-        return Batch(z, observed, None if self._context is None else self._context.index_select(0, ends))
+        if self._context is None:
+            return Batch(z, observed, None)
+        context, known = (rows.index_select(0, ends) for rows in self._context)  # [b, K] each
+        return Batch(z, observed, believed(context, known, z))
 
     def in_order(self, size: int = 1024) -> Iterator[Batch]:
         """All windows, batch by batch."""

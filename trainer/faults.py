@@ -30,7 +30,7 @@ class Kind(StrEnum):
     DRIFT = "drift"
     """The level moves steadily, by ``size`` at the end."""
     STUCK = "stuck"
-    """The value before the stretch stays; ``size`` has no meaning."""
+    """The last value before the stretch stays; ``size`` has no meaning."""
     DROPOUT = "dropout"
     """Values are missing; ``size`` has no meaning."""
     NOISE = "noise"
@@ -106,6 +106,8 @@ def plant(values: Floats, faults: Sequence[Fault], scale: Floats, seed: Seed = 0
             rng = np.random.default_rng([*_seeds(seed), number, c])
             stretch = _Stretch(values[:, c], fault.start, end, fault.size, float(scale[c]), rng)
             made = _MAKERS[fault.kind](stretch).astype(np.float32)
+            if fault.kind is not Kind.DROPOUT:  # what is taken from elsewhere may be missing there
+                made = np.where(np.isnan(made), stretch.own, made)
             made[np.isnan(stretch.own)] = np.nan
             spoilt[fault.start : end, c], truth[fault.start : end, c] = made, True
             visible |= _visible(stretch.own, made, stretch.scale)
@@ -119,7 +121,7 @@ def _seeds(seed: Seed) -> list[int]:
 
 def _visible(before: Floats, after: Floats, scale: float) -> bool:
     gone = ~np.isnan(before) & np.isnan(after)
-    moved = np.abs(np.nan_to_num(after) - np.nan_to_num(before)) >= VISIBLE * scale
+    moved = np.abs(np.nan_to_num(after) - np.nan_to_num(before)) >= max(VISIBLE * scale, 1e-12)
     return bool((gone | (moved & ~np.isnan(after))).any())
 
 
@@ -139,9 +141,9 @@ def _drift(at: _Stretch) -> Floats:
 
 
 def _stuck(at: _Stretch) -> Floats:
-    before = at.values[: at.start + 1]
+    before = at.values[: at.start]
     known = before[~np.isnan(before)]
-    return np.full(len(at.own), known[-1] if len(known) else np.nan, np.float32)
+    return np.full(len(at.own), known[-1], np.float32) if len(known) else at.own.copy()
 
 
 def _dropout(at: _Stretch) -> Floats:
@@ -210,7 +212,7 @@ def draw(
     margin: int = 24,
 ) -> list[Fault]:
     """Faults at random for readings ``[N, C]``, in the order of time, none within ``margin`` readings of another or of
-    either end; as many as fit, the kinds taking turns.
+    either end; fewer where there is no room for all, whichever kinds chance leaves out.
 
     Lengths, sizes and the number of channels are even on a logarithmic scale; for the kinds that need movement those
     channels that move.
@@ -218,16 +220,17 @@ def draw(
     rng = np.random.default_rng(_seeds(seed))
     N, C = values.shape
     moving = _moving(values, scale)
-    wanted = [kind for _ in range(per_kind) for kind in kinds if kind not in NEED_MOVEMENT or len(moving)]
-    spans = [_between(rng, *lengths) for _ in wanted]
-    while spans and margin + sum(length + margin for length in spans) > N:
-        spans.pop()
-    free = N - margin - sum(length + margin for length in spans)
-    places = np.sort(rng.integers(0, free + 1, len(spans))) if spans else np.empty(0, np.int64)
-    order = rng.permutation(len(spans))
+    fit, free = [], N - margin
+    turns = [kind for _ in range(per_kind) for kind in rng.permutation(np.array(kinds, dtype=object)).tolist()]
+    for kind in turns:
+        length = _between(rng, *lengths)
+        if (kind not in NEED_MOVEMENT or len(moving)) and length + margin <= free:
+            fit.append((kind, length))
+            free -= length + margin
+    places = np.sort(rng.integers(0, max(free, 0) + 1, len(fit)))
     faults, at = [], margin
-    for place, which in zip(places.tolist(), order.tolist(), strict=True):
-        kind, length = wanted[which], spans[which]
+    for place, which in zip(places.tolist(), rng.permutation(len(fit)).tolist(), strict=True):
+        kind, length = fit[which]
         choice = moving if kind in NEED_MOVEMENT else np.arange(C)
         channels = rng.choice(choice, _between(rng, 1, len(choice)), replace=False)
         sign = rng.choice([-1, 1]) if kind in (Kind.SPIKE, Kind.SHIFT, Kind.DRIFT) else 1

@@ -50,7 +50,7 @@ class Graph(nn.Module):
         loc3, scale3 = loc.unsqueeze(1), scale.unsqueeze(1)  # [B, 1, C]
         filled = torch.where(mask, x, loc3)  # [B, W, C], and NaN ends here
         z = ((filled - loc3) / scale3).clamp(-CLIP, CLIP)  # [B, W, C]
-        known = None if context is None else scaled_context(context, loc, scale)  # [B, K]
+        known = None if context is None else believed(*scaled_context(context, loc, scale), z)  # [B, K]
         newest = self.model.newest(z, known)  # [B, H, C]
         observed = mask[:, -1:]  # [B, 1, C]
         residual = torch.where(observed, z[:, -1:] - newest, 0.0)  # [B, H, C]
@@ -67,9 +67,19 @@ class Graph(nn.Module):
         return score, error, expected, window
 
 
-def scaled_context(context: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
-    """Context ``[B, K]`` as the channels ``[B, C]`` that it repeats are scaled, 0 where nothing is known."""
+def scaled_context(context: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Context ``[B, K]`` as the channels ``[B, C]`` that it repeats are scaled, and where it is known, bool ``[B, K]``."""
     times = context.shape[1] // loc.shape[1]
     loc, scale = loc.repeat(1, times), scale.repeat(1, times)  # [B, K]
-    known = torch.where(torch.isnan(context), loc, context)  # [B, K]
-    return ((known - loc) / scale).clamp(-CLIP, CLIP)  # [B, K]
+    known = ~torch.isnan(context)  # [B, K]
+    return ((torch.where(known, context, loc) - loc) / scale).clamp(-CLIP, CLIP), known
+
+
+def believed(context: Tensor, known: Tensor, z: Tensor) -> Tensor:
+    """Scaled context ``[B, K]`` with the reading before the newest where nothing is known: as it was, so it will be.
+
+    A stream in its first period would otherwise be expected at its mean, and look anomalous all day. ``z``
+    ``[B, W, C]``; with a window of one reading nothing is known of the stream, and its mean has to do.
+    """
+    before = z[:, -2] if z.shape[1] > 1 else torch.zeros_like(z[:, -1])  # [B, C]
+    return torch.where(known, context, before.repeat(1, context.shape[1] // z.shape[2]))  # [B, K]

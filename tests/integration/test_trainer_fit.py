@@ -41,7 +41,7 @@ def test_a_topic_teaches_what_a_file_teaches(
         ]
         + [(0, b"a", b"no reading")],
     )
-    fields = ["--set", "timestamp_field=t", "--set", "values_field=v"]
+    fields = ["--model", "pca", "--set", "timestamp_field=t", "--set", "values_field=v"]
     source = f"kafka://{broker.bootstrap}/{topic}"
     assert main(["fit", source, "--out", str(tmp_path / "topic"), *fields]) == 0
     assert main(["fit", str(write_csv(tmp_path / "x.csv", readings)), "--out", str(tmp_path / "file")]) == 0

@@ -18,7 +18,7 @@ from trainer.pipeline import Learned, learn
 from trainer.settings import FitSettings
 
 RATE = 0.01
-SETTINGS = FitSettings(rate=RATE, smoothing_span=4)
+SETTINGS = FitSettings(model="pca", rate=RATE, smoothing_span=4)
 
 
 @cache
@@ -75,7 +75,7 @@ def test_p_values_are_those_of_the_pooled_scores() -> None:
 
 
 def test_too_few_scores_raise_the_threshold_and_say_so() -> None:
-    few = learn(readings(), FitSettings(rate=1e-4, smoothing_span=4))
+    few = learn(readings(), FitSettings(model="pca", rate=1e-4, smoothing_span=4))
     assert len(few.warnings) == 1
     assert "780 calibration scores are too few" in few.warnings[0]
     assert few.model.manifest.calibration.threshold > np.nanmax(raw_scores(few)[-720:])

@@ -27,6 +27,12 @@ def csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(write_csv(tmp_path / "data.csv", table(normal(600), normal(600, seed=1), names=("a", "b"))))
 
 
+@pytest.fixture(autouse=True)
+def _one_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choosing between models takes time and is tested elsewhere."""
+    monkeypatch.setenv("RESIDUAL_TRAINER_MODEL", "pca")
+
+
 def test_fit_writes_a_model_folder(csv: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", csv, "--out", "m", "--set", "rate=0.01", "--seed", "3"]) == 0
     model = read_model(tmp_path / "m")

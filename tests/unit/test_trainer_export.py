@@ -20,7 +20,7 @@ from trainer.graph import Graph
 from trainer.models import Shape
 from trainer.settings import FitSettings
 
-PLAIN = FitSettings(context="none")
+PLAIN = FitSettings(model="pca", context="none")
 SHAPE = Shape(window=10, channels=4)
 
 Outputs = tuple[Tensor, Tensor, Tensor, Tensor]

@@ -17,6 +17,9 @@ from trainer.models.pca import PCA
 from trainer.settings import FitSettings
 
 
+PCA_SETTINGS = FitSettings(model="pca")
+
+
 def data(window: int = 10) -> Prepared:
     return prepare(table(normal(800)), window, FitSettings(context="none"))
 
@@ -24,7 +27,7 @@ def data(window: int = 10) -> Prepared:
 @pytest.mark.parametrize(("flags", "wanted"), [({"latent": 5}, 5), ({"variance": 0.9}, 0.9), ({"variance": 1.0}, 40)])
 def test_pca_is_scikit_learns_without_all_windows_in_memory(flags: dict[str, float], wanted: float) -> None:
     prepared = data()
-    model, _ = fit(prepared, FitSettings.model_validate(flags))
+    model, _ = fit(prepared, FitSettings.model_validate({"model": "pca", **flags}))
     z = Batches(prepared.fit).gather(slice(None)).z
     flat = z.reshape(len(z), -1).double().numpy()
     count = None if wanted == 40 else wanted
@@ -38,8 +41,8 @@ def test_pca_is_scikit_learns_without_all_windows_in_memory(flags: dict[str, flo
 
 
 def test_pca_of_a_constant_stream_is_its_mean() -> None:
-    prepared = prepare(table(np.full((300, 2), 5, np.float32)), 10, FitSettings())
-    model, _ = fit(prepared, FitSettings())
+    prepared = prepare(table(np.full((300, 2), 5, np.float32)), 10, PCA_SETTINGS)
+    model, _ = fit(prepared, PCA_SETTINGS)
     assert evaluate(model, Batches(prepared.calibration)) == 0
 
 
@@ -71,7 +74,7 @@ def test_seeds_make_models_and_leave_the_callers_generator_alone() -> None:
 
 def test_training_that_diverges_says_so() -> None:
     values = normal(400)
-    prepared = prepare(table(values), 10, FitSettings())
+    prepared = prepare(table(values), 10, PCA_SETTINGS)
     prepared.scaled[50] = np.nan  # what no data can bring about
     with pytest.raises(ResidualError, match="learning_rate"):
         fit(prepared, FitSettings(model="dense", epochs=2))

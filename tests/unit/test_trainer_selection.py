@@ -34,10 +34,10 @@ def test_a_reading_without_a_score_ranks_lowest() -> None:
     assert average_precision(kind, 0, np.array([1.0, 0.0, np.nan])) == pytest.approx(1 / 3)
 
 
-def trial(name: str, found: float, microseconds: float, noise: float = 0.01) -> Trial:
+def trial(name: str, found: float, mflop: float, noise: float = 0.01) -> Trial:
     rng = np.random.default_rng(1)
     areas = found + noise * rng.normal(size=(4, len(KINDS)))
-    return Trial(name, areas, parameters=1, mflop=1.0, microseconds=microseconds, fit_s=1.0)
+    return Trial(name, areas, parameters=1, mflop=mflop, microseconds=1.0, fit_s=1.0)
 
 
 def test_the_best_wins_if_it_is_clearly_better() -> None:

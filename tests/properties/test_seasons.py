@@ -123,3 +123,13 @@ def test_a_stream_just_met_knows_nothing() -> None:
     memory = fresh(Season(period_s=60, bins=5))
     assert (memory.season_level == UNKNOWN).all()
     assert (memory.season_bin == NO_BIN).all()
+
+
+def test_the_memory_keeps_its_budget() -> None:
+    """160 bytes per channel and a kilobyte per stream are all that may be remembered beside the window."""
+    channels = 38
+    sizes = [
+        np.prod(shape, dtype=int) * dtype.itemsize
+        for shape, dtype, _ in fields(Season(period_s=86_400, bins=48), channels).values()
+    ]
+    assert sum(sizes) <= 130 * channels + 100

@@ -1,12 +1,13 @@
 """How well image models tell one kind of picture from all others, and what a camera that trembles does to them.
 
     python tests/bench/images.py [--models pca,conv,vae] [--sets digits,fashion] [--seeds 3] [--data DIR] [--page FILE]
+                                 [--still]
 
 One kind is normal: a model is fitted on the first 42 % of its pictures, its normal error taken from the next 18 %, and
 the rest of it is told from all pictures of all other kinds (area under ROC). No label is seen before that. ``plain``
 is the mean squared error; ``score`` is the product's. Jitter: normal test pictures moved by one or two pixels in each
 of eight directions, the share of them above the threshold that 5 % of the unmoved ones exceed. ``--page`` writes error
-maps as HTML.
+maps as HTML. ``--still``: nothing is moved in training, smoothed or forgiven in the score, to see what that is for.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def tasks(images: Tensor, kinds: NDArray[np.int64]) -> Iterator[Task]:
 # Models
 
 
-def fit_pca(fit: Tensor, seed: int) -> Reconstruct:
+def fit_pca(fit: Tensor, seed: int, shift: int) -> Reconstruct:
     """Principal components of 90 % of the variance."""
     flat = fit.flatten(1).double()
     mean = flat.mean(0)
@@ -106,26 +107,26 @@ def fit_pca(fit: Tensor, seed: int) -> Reconstruct:
     return lambda z: (((z.flatten(1).double() - mean) @ kept.T @ kept) + mean).float().reshape(z.shape)
 
 
-def fit_conv(fit: Tensor, seed: int) -> Reconstruct:
+def fit_conv(fit: Tensor, seed: int, shift: int) -> Reconstruct:
     """The convolutional autoencoder."""
     torch.manual_seed(seed)
-    return _descend(ConvAutoencoder(_frame(fit), Size()), fit)
+    return _descend(ConvAutoencoder(_frame(fit), Size()), fit, shift)
 
 
-def fit_vae(fit: Tensor, seed: int) -> Reconstruct:
+def fit_vae(fit: Tensor, seed: int, shift: int) -> Reconstruct:
     """The same with a distributed code."""
     torch.manual_seed(seed)
-    return _descend(VariationalConvAutoencoder(_frame(fit), Size()), fit)
+    return _descend(VariationalConvAutoencoder(_frame(fit), Size()), fit, shift)
 
 
 def _frame(images: Tensor) -> Frame:
     return Frame(images.shape[2], images.shape[3], images.shape[1])
 
 
-def _descend(network: ConvAutoencoder, fit: Tensor) -> Reconstruct:
+def _descend(network: ConvAutoencoder, fit: Tensor, shift: int) -> Reconstruct:
     optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS, pct_start=0.1)
-    augment = Augmentation(shift=tolerance(_frame(fit)))
+    augment = Augmentation(shift)
     for _ in range(STEPS):
         z = augment(fit[torch.randint(0, len(fit), (BATCH,))])  # [b, bands, H, W]
         if isinstance(network, VariationalConvAutoencoder):
@@ -140,26 +141,26 @@ def _descend(network: ConvAutoencoder, fit: Tensor) -> Reconstruct:
     return network.eval()
 
 
-FITS: dict[str, Callable[[Tensor, int], Reconstruct]] = {"pca": fit_pca, "conv": fit_conv, "vae": fit_vae}
+FITS: dict[str, Callable[[Tensor, int, int], Reconstruct]] = {"pca": fit_pca, "conv": fit_conv, "vae": fit_vae}
 
 
 # Scores
 
 
-def plain(task: Task, reconstruct: Reconstruct) -> Callable[[Tensor], Floats]:
+def plain(reconstruct: Reconstruct) -> Callable[[Tensor], Floats]:
     """Mean squared error."""
     return lambda z: (z - reconstruct(z)).square().flatten(1).mean(1).double().numpy()
 
 
-def product(task: Task, reconstruct: Reconstruct) -> Callable[[Tensor], Floats]:
+def product(task: Task, reconstruct: Reconstruct, still: bool) -> Callable[[Tensor], Floats]:
     """As the product scores."""
-    scorer = scorer_of(task, reconstruct)
+    scorer = scorer_of(task, reconstruct, still)
     return lambda z: torch.cat([scorer(part, reconstruct(part))[0] for part in z.split(CHUNK)]).double().numpy()
 
 
-def scorer_of(task: Task, reconstruct: Reconstruct) -> PixelScore:
+def scorer_of(task: Task, reconstruct: Reconstruct, still: bool) -> PixelScore:
     """The normal error from the pictures held out."""
-    reduction = Reduction(reach=tolerance(_frame(task.fit)))
+    reduction = Reduction(blur=0, reach=0) if still else Reduction(reach=tolerance(_frame(task.fit)))
     return PixelScore(reduction, reduction.maps(task.held_out, reconstruct(task.held_out)).mean(0))
 
 
@@ -177,24 +178,25 @@ def judge(row: Row, task: Task, seed: int, score: Callable[[Tensor], Floats]) ->
             row.alarms[pixels].append(float((moved > threshold).mean()))
 
 
-def measure(name: str, models: Sequence[str], seeds: int, data: Path) -> tuple[dict[str, Row], list[str]]:
+def measure(name: str, models: Sequence[str], seeds: int, data: Path, still: bool) -> tuple[dict[str, Row], list[str]]:
     """A row for each scorer, and HTML of one page of error maps of the last seed."""
     rows: dict[str, Row] = defaultdict(Row)
     pages = []
     for task in tasks(*pictures(name, data)):
+        shift = 0 if still else tolerance(_frame(task.fit))
         kept: dict[tuple[str, int], Callable[[Tensor], Floats]] = {}
         for model in models:
             for seed in range(1 if model == "pca" else seeds):
                 began = time.perf_counter()
-                reconstruct = FITS[model](task.fit, seed)
+                reconstruct = FITS[model](task.fit, seed, shift)
                 fit_s = time.perf_counter() - began
                 with torch.no_grad():
-                    kept[model, seed] = product(task, reconstruct)
-                    for label, score in {"plain": plain(task, reconstruct), "score": kept[model, seed]}.items():
+                    kept[model, seed] = product(task, reconstruct, still)
+                    for label, score in {"plain": plain(reconstruct), "score": kept[model, seed]}.items():
                         rows[f"{model} {label}"].fit_s.append(fit_s)
                         judge(rows[f"{model} {label}"], task, seed, score)
             if model != "pca":
-                pages.append(strip(f"{name} {task.kind}, {model}", task, reconstruct))
+                pages.append(strip(f"{name} {task.kind}, {model}", task, reconstruct, still))
         for model, seed in kept:
             if model != "pca" and ("pca", 0) in kept:
                 both = (kept["pca", 0], kept[model, seed])
@@ -221,13 +223,13 @@ def table(name: str, rows: dict[str, Row]) -> Iterator[str]:
 
 
 @torch.no_grad()
-def strip(title: str, task: Task, reconstruct: Reconstruct) -> str:
+def strip(title: str, task: Task, reconstruct: Reconstruct, still: bool) -> str:
     """Four normal test pictures and eight others: the picture, its reconstruction, its error map."""
     normal, other = np.flatnonzero(~task.other), np.flatnonzero(task.other)
     chosen = np.concatenate([normal[:4], other[:: max(len(other) // 8, 1)][:8]])
     z = task.test[torch.from_numpy(chosen)]
     expected = reconstruct(z)
-    score, error = scorer_of(task, reconstruct)(z, expected)
+    score, error = scorer_of(task, reconstruct, still)(z, expected)
     cells = []
     for i in range(len(chosen)):
         images = [_grey(z[i]), _grey(expected[i]), error_png(error[i].numpy(), most=8.0)]
@@ -252,11 +254,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data", type=Path, default=os.environ.get("RESIDUAL_DATA", "../shared/data"))
     parser.add_argument("--page", type=Path)
+    parser.add_argument("--still", action="store_true")
     flags = parser.parse_args(arguments)
     torch.set_num_threads(1)
     pages = ["<style>img{width:84px;image-rendering:pixelated}td{text-align:center;font:12px sans-serif}</style>"]
     for name in flags.sets.split(","):
-        rows, strips = measure(name, flags.models.split(","), flags.seeds, flags.data)
+        rows, strips = measure(name, flags.models.split(","), flags.seeds, flags.data, flags.still)
         print("\n".join(table(name, rows)), flush=True)
         pages += strips
     if flags.page:

@@ -8,8 +8,8 @@ of a difference that was smoothed first, so that an edge a fraction of a pixel b
 knows no bound, so a small bright spot is seen. And what the structural similarity lacks to 1; it is at most 2, so a
 small spot drowns in the noise of black surroundings, but it tells textures and shapes apart. Mean AUROC of PCA on ten
 kinds of clothes, one of them normal: plain squared error .905, divided at each pixel .919, smoothed as well .928,
-structural similarity .939, both .935 (.932 with a pixel forgiven). The worst pixels alone (``top``) are no better there;
-they are for large pictures with small faults.
+structural similarity .939, both .935 (.932 with a pixel forgiven). The worst pixels alone (``top``) are no better
+there; they are for large pictures with small faults.
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@ from pipeline import CrashError, CrashingLog, Row, fill, offline, serve
 from tiny_model import tiny_model
 
 from detector.adapters.memory import MemoryBroker
+from schemas.manifest import Season
 
-MODEL = tiny_model(threshold=1.0)
+MODEL = tiny_model(threshold=1.0, season=Season(period_s=20, bins=4))
 STREAMS = ("a", "b", "c", "never-seen")
 
 

@@ -6,50 +6,26 @@ source's own units (0–255 for 8-bit files). Grey pictures have one band, all o
 
 from __future__ import annotations
 
-import io
 import os
 import stat
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.adapters.columns import is_stream, shorten
 from detector.adapters.files import Table
-from schemas.errors import DataError, UserError
+from detector.adapters.pillow import BadPictureError, Frame, one_line, picture, require_pillow
+from schemas.errors import DataError
 from schemas.moment import SECOND_NS, format_time, parse_time
 
 PIXELS, TIMESTAMP, STREAM = "x", "timestamp", "stream"
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
-#: Pixels of one picture beyond which a file is refused before it is unpacked: a few kB may claim to be gigabytes.
-MOST_PIXELS = 50_000_000
-
 Floats = NDArray[np.float32]
-
-
-class Frame(NamedTuple):
-    """The size of one image."""
-
-    height: int
-    width: int
-    bands: int
-
-    @property
-    def values(self) -> int:
-        """Numbers in an image."""
-        return self.height * self.width * self.bands
-
-    def __str__(self) -> str:
-        return f"{self.height}×{self.width}" + (f"×{self.bands}" if self.bands > 1 else "")
-
-
-class BadPictureError(Exception):
-    """Bytes that are no picture; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +142,7 @@ def _arrays(path: str) -> dict[str, NDArray[Any]]:
         raise DataError(f"{path} does not fit into memory: split it into several files") from error
     except Exception as error:  # what NumPy and zipfile raise of a damaged file shares no base
         raise DataError(
-            f"{path} cannot be read as .npz ({_line(error)}): is it whole, and written by numpy.savez without objects?"
+            f"{path} cannot be read as .npz ({one_line(error)}): is it whole, and made by numpy.savez without objects?"
         ) from error
 
 
@@ -305,55 +281,3 @@ def _read_picture(path: str) -> Floats:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     except BadPictureError as error:
         raise DataError(f"{path} is no picture ({error}): is it whole, and PNG or JPEG?") from error
-
-
-# One picture
-
-
-def require_pillow(what: str) -> None:
-    """Raises UserError where Pillow, which reads pictures, is not installed; ``what`` needs it."""
-    try:
-        import PIL.Image  # noqa: F401
-    except ImportError:
-        raise UserError(f"{what}: pictures need Pillow: pip install 'residual[images]'") from None
-
-
-def picture(data: bytes, expected: Frame | None = None) -> Floats:
-    """The pixels of a PNG or JPEG file, ``[H, W, bands]``; grey: one band, else three; transparency is left out.
-
-    Raises BadPictureError where it is neither, is damaged, is not of the ``expected`` frame or, without one, is larger
-    than ``MOST_PIXELS``. The frame is looked at before anything is unpacked.
-    """
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large pictures: ours to judge
-            with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
-                found = Frame(image.height, image.width, 1 if image.mode in _GREY else 3)
-                _check(found, expected)
-                grey = image.convert("L") if image.mode in ("1", "LA") else image
-                pixels = np.asarray(grey if found.bands == 1 else image.convert("RGB"))
-    except BadPictureError:
-        raise
-    except Exception as error:  # Pillow's own share no base
-        raise BadPictureError(_line(error)) from error
-    return pixels.astype(np.float32).reshape(found)
-
-
-#: Pillow's names of pictures with one band: black and white, 8 bits, with transparency, 16 bits, 32 bits.
-_GREY = frozenset({"1", "L", "LA", "I;16", "I;16B", "I", "F"})
-
-
-def _check(found: Frame, expected: Frame | None) -> None:
-    if expected is not None:
-        if found != expected:
-            raise BadPictureError(f"it is {found}, not {expected}")
-    elif found.height * found.width > MOST_PIXELS:
-        raise BadPictureError(f"it is {found}, more than {MOST_PIXELS} pixels")
-
-
-def _line(error: BaseException) -> str:
-    """What an error says, on one short line."""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return text if len(text) <= 120 else text[:119] + "…"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.adapters.columns import is_stream
-from detector.adapters.images import BadPictureError, Frame, picture, require_pillow
+from detector.adapters.pillow import BadPictureError, Frame, picture, require_pillow
 from detector.adapters.port import Records
 from detector.decoding.decoded import Decoded
 from detector.engine.readings import Readings

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from detector.adapters.images import Frame, Images, read_images
+from detector.adapters.images import Images, read_images
+from detector.adapters.pillow import Frame
 from schemas.errors import DataError
 
 Image = pytest.importorskip("PIL.Image")

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from detector.adapters.images import BadPictureError, Frame, picture, require_pillow
+from detector.adapters.pillow import BadPictureError, Frame, picture, require_pillow
 from schemas.errors import DataError
 
 

@@ -227,6 +227,8 @@ def prepare(table: Table, window: int, settings: FitSettings, catalogue: Sequenc
     all_times = np.concatenate(when)
     season = season_of(all_scaled, learned, all_streams, interval, settings.context)
     usable = np.concatenate(full) & observed.any(axis=1)
+    context = None if season is None else context_of(season, all_times, all_values, all_streams, scaling)
+    fit_ends = np.flatnonzero(usable & (rows_of == 0))
     prepared = Prepared(
         names=tuple(by_stream),
         window=window,
@@ -235,16 +237,25 @@ def prepare(table: Table, window: int, settings: FitSettings, catalogue: Sequenc
         scaled=all_scaled,
         observed=observed,
         season=season,
-        context=None if season is None else context_of(season, all_times, all_values, all_streams, scaling),
+        context=context,
         stream=all_streams,
         scaling=scaling,
-        fit_ends=np.flatnonzero(usable & (rows_of == 0)),
+        fit_ends=fit_ends if context is None else _with_context(fit_ends, context),
         validation_ends=np.flatnonzero(usable & (rows_of == 1)),
         calibration_ends=np.flatnonzero(usable & (rows_of == 2)),
         calibration_start=starts,
     )
     _check_enough(prepared, len(table))
     return prepared
+
+
+def _with_context(ends: Ints, context: Floats) -> Ints:
+    """Those of the windows whose season is known, unless they are less than half of them.
+
+    What stands in for an unknown season is another quantity; a network would learn a mixture of both.
+    """
+    known = ~np.isnan(context[ends]).all(axis=1)
+    return ends[known] if 2 * known.sum() >= len(ends) else ends
 
 
 def split_times(times: Ints, settings: FitSettings) -> tuple[int, int]:

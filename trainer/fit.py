@@ -41,13 +41,16 @@ def fit(data: Prepared, settings: FitSettings, start: Start | None = None) -> tu
     """
     names = members_of(settings.model)
     if len(names) > 1:
-        fitted = [fit(_for_member(data, settings, name), _alone(settings, name)) for name in names]
+        fitted = [
+            fit(_for_member(data, settings, name), _alone(settings, name), start and start.member(number))
+            for number, name in enumerate(names)
+        ]
         curve = max((curve for _, curve in fitted), key=lambda curve: len(curve.fit))
         return Several([network for network, _ in fitted]).eval(), curve
     kind, size = MODELS[settings.model], _size(settings)
     with _deterministic(settings):
         network = kind.build(_shape(data), size)
-        if start is not None:
+        if start is not None and list(network.parameters()):  # what is solved for needs no start
             start.give(network, kind, size, data.calibration)
         freeze(network, settings.frozen)
         network = network.to(device())

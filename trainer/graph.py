@@ -68,7 +68,7 @@ class Graph(nn.Module):
 
 
 def scaled_context(context: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Context ``[B, K]`` as the channels ``[B, C]`` that it repeats are scaled, and where it is known, bool ``[B, K]``."""
+    """Context ``[B, K]`` scaled as the channels ``[B, C]`` that it repeats, and where it is known, bool ``[B, K]``."""
     times = context.shape[1] // loc.shape[1]
     loc, scale = loc.repeat(1, times), scale.repeat(1, times)  # [B, K]
     known = ~torch.isnan(context)  # [B, K]

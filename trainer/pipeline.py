@@ -21,8 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.adapters.files import Table
+from detector.adapters.folder import read_model
 from detector.engine.calibration import FLOOR
 from detector.engine.model import Model, StreamValues
+from schemas.errors import UserError
 from schemas.manifest import Batching, Calibration, Channel, Manifest, Training
 from schemas.moment import SECOND_NS, format_time
 from trainer.batches import Batches
@@ -76,9 +78,10 @@ def learn(
 
     Raises DataError where there is too little to learn from, ParityError where the gate does not open.
     """
-    draft = (
-        chosen(table, settings, catalogue, say) if settings.model == AUTO else drafted(table, settings, catalogue, say)
-    )
+    if settings.model == AUTO and settings.init_from is not None:
+        settings = settings.model_copy(update={"model": read_model(settings.init_from).manifest.model})
+    make = chosen if settings.model == AUTO else drafted
+    draft = make(table, settings, catalogue, say)
     calibrated = calibrate(draft.model, table, draft.data, settings.rate)
     model = _finished(draft.model, calibrated)
     say(f"calibrated on {len(calibrated.score)} scores: raw {calibrated.group:.4g} counts as 1")
@@ -125,7 +128,13 @@ def chosen(
         if drafts and left < settings.fit_limit / 4:
             say(f"{name} is not tried: the time for fitting is over (setting fit_limit)")
             continue
-        draft = drafted(table, settings.model_copy(update={"model": name, "fit_limit": left / 2}), catalogue, say)
+        try:
+            draft = drafted(table, settings.model_copy(update={"model": name, "fit_limit": left / 2}), catalogue, say)
+        except UserError as error:
+            if name == BASELINE:
+                raise
+            say(f"{name} is not tried: {error}")
+            continue
         rehearsal = rehearsal or Rehearsal(table, draft.data, settings.seed)
         trial = Trial(
             name, rehearsal.judge(draft.model), parameters(draft.network), mflop(draft.network),

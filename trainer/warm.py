@@ -7,7 +7,7 @@ last layers, which begin anew. Copied weights are shown to say what the old grap
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +67,18 @@ class Start:
 
     ancestor: Ancestor
     channels: tuple[str, ...]
+    whole: bool = True
+    """The network is all of the ancestor's graph, not one member of it."""
+
+    def member(self, number: int) -> Start:
+        """What the ``number``-th of several networks that were fitted apart begins with."""
+        prefix = f"members.{number}."
+        weights = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in self.ancestor.weights.items()
+            if name.startswith(prefix)
+        }
+        return Start(replace(self.ancestor, weights=weights), self.channels, whole=False)
 
     def give(self, network: Architecture, kind: Kind, size: Size, held_out: Windows) -> list[str]:
         """Copy what fits into ``network``; the names of the tensors copied. Raises SettingsError where nothing fits."""
@@ -84,7 +96,7 @@ class Start:
                 f"--init-from {ancestor.path}: none of its layers fits: take the settings that it was fitted with"
             )
         network.load_state_dict({**own, **{name: ancestor.weights[name] for name in copied}})
-        if same and len(copied) == len(own) == len(ancestor.weights):
+        if self.whole and same and len(copied) == len(own) == len(ancestor.weights):
             _check(network, ancestor, held_out)
         return copied
 

@@ -16,7 +16,6 @@ from trainer.models import MODELS, Shape, Size
 from trainer.models.pca import PCA
 from trainer.settings import FitSettings
 
-
 PCA_SETTINGS = FitSettings(model="pca")
 
 

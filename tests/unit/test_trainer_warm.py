@@ -104,3 +104,15 @@ def test_several_streams_and_a_season(tmp_path: Path) -> None:
     )
     assert np.isfinite(again.model.manifest.calibration.threshold)
     assert again.model.manifest.season is not None
+
+
+def test_joined_models_start_from_their_members_and_no_name_means_the_ancestors(tmp_path: Path) -> None:
+    joined = settings(model="pca+mlp", epochs=6)
+    first = learn(table(normal(600)), joined)
+    write_model(first.model, tmp_path / "m", {WEIGHTS: first.weights})
+    unnamed = FitSettings.model_validate({"epochs": 1, "context": "none", "init_from": str(tmp_path / "m")})
+    again = learn(table(normal(600)), unnamed)
+    assert again.model.manifest.model == "pca+mlp"
+    cold = learn(table(normal(600)), joined.model_copy(update={"epochs": 1}))
+    warm_loss, cold_loss = (m.model.manifest.metrics["validation_loss"] for m in (again, cold))
+    assert warm_loss < cold_loss

@@ -1,4 +1,8 @@
-"""The default model finds what is labelled, through the real commands, on the measuring data."""
+"""The baseline finds what is labelled, through the real commands, on the measuring data.
+
+The default is the baseline or what finds clearly more of the faults planted into the calibration stretch; choosing takes
+minutes over these sets, and is measured by ``tests/bench/quality.py``.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,18 @@ import pytest
 from bench.metrics import mean
 from bench.quality import run_model, series_of
 
-#: Macro AUC-PR below which the default model must not fall: plain window PCA has .291 and .800 on these sets.
-LEAST = {"asd": 0.28, "smd": 0.77}
+#: Macro AUC-PR below which it must not fall: .530 and .790 were measured; plain window PCA has .291 and .800.
+LEAST = {"asd": 0.5, "smd": 0.77}
 
 
 @pytest.mark.parametrize("name", LEAST)
-def test_the_default_model_ranks_anomalies_first(name: str, shared_data: Path, tmp_path: Path) -> None:
+def test_the_baseline_ranks_anomalies_first(name: str, shared_data: Path, tmp_path: Path) -> None:
     results = []
-    for series in series_of(shared_data / name):
+    (tmp_path / "parts").mkdir()
+    for series in series_of(shared_data / name, tmp_path / "parts"):
         folder = tmp_path / series.name
         folder.mkdir()
-        results.append(run_model(series, None, 0, folder))
+        results.append(run_model(series, "pca", 0, folder))
     quality = mean([result.quality for result in results])
     assert quality.auc_pr >= LEAST[name], quality
     # a score that ranks well and never alarms, or always, is of no use to anybody

@@ -1,7 +1,7 @@
 """The baseline finds what is labelled, through the real commands, on the measuring data.
 
-The default is the baseline or what finds clearly more of the faults planted into the calibration stretch; choosing takes
-minutes over these sets, and is measured by ``tests/bench/quality.py``.
+The default is the baseline or what finds clearly more of the faults planted into the calibration stretch; choosing
+takes minutes over these sets, and is measured by ``tests/bench/quality.py``.
 """
 
 from __future__ import annotations

@@ -75,6 +75,7 @@ def default_window(name: str) -> int:
 
 
 __all__ = [
+    "AUTOENCODERS",
     "MODELS",
     "PLUS",
     "Architecture",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from detector.engine.seasons import Seasons, fields
 from detector.engine.segments import Segments
 from detector.engine.state import State
+from schemas.errors import SettingsError
 from schemas.manifest import Season
 from schemas.moment import SECOND_NS, parse_duration
 from trainer.scaling import Scaling
@@ -47,7 +48,12 @@ def season_of(z: Floats, learned: NDArray[np.bool_], stream: Ints, interval_ns: 
         return None
     interval_s = interval_ns / SECOND_NS
     if wanted != "auto":
-        return _season(parse_duration(wanted), interval_s)
+        period_s = parse_duration(wanted)
+        if period_s < 2 * interval_s:
+            raise SettingsError(
+                f"setting 'context': a period of {wanted} holds no two readings, one every {interval_s:g} s"
+            )
+        return _season(period_s, interval_s)
     correlation = autocorrelation([z[learned & (stream == s)] for s in np.unique(stream)])
     period = period_of(correlation, interval_s)
     return None if period is None else _season(period, interval_s)

@@ -90,3 +90,6 @@ def test_a_log_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_window_that_an_architecture_cannot_take_is_a_setting_out_of_range() -> None:
     with pytest.raises(SettingsError, match="multiple of 4"):
         MODELS["conv"].build(Shape(10, 3), Size())
+    for name in ("linear", "mlp", "tcn"):
+        with pytest.raises(SettingsError, match="at least 2"):
+            MODELS[name].build(Shape(1, 3), Size())

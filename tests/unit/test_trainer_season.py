@@ -66,6 +66,8 @@ def test_it_can_be_told() -> None:
     told = prepared(daily(12), context="12h").season
     assert told is not None
     assert told.period_s == 43_200
+    with pytest.raises(SettingsError, match="no two readings"):
+        prepared(daily(12), context="5min")
     with pytest.raises(SettingsError, match="context"):
         FitSettings.load({"context": "often"})
 

@@ -18,6 +18,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from schemas.errors import SettingsError
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -127,7 +129,12 @@ class Autoencoder(Architecture):
 
 
 class Forecaster(Architecture):
-    """Predicts the newest reading from those before it."""
+    """Predicts the newest reading from those before it. Raises SettingsError for a window that holds none before it."""
+
+    def __init__(self, shape: Shape) -> None:
+        if shape.window < 2:
+            raise SettingsError("setting 'window': a forecaster needs readings before the newest: at least 2, not 1")
+        super().__init__(shape)
 
     @abstractmethod
     def predict(self, past: Tensor, context: Tensor | None) -> Tensor:

@@ -225,7 +225,7 @@ def prepare(table: Table, window: int, settings: FitSettings, catalogue: Sequenc
     observed = ~np.isnan(all_values)
     all_scaled = scaled(all_values, observed, scaling, all_streams)
     all_times = np.concatenate(when)
-    season = season_of(all_scaled, learned, all_streams, interval, settings.context)
+    season = season_of(all_times, all_scaled, observed, learned, all_streams, interval, settings.context)
     usable = np.concatenate(full) & observed.any(axis=1)
     context = None if season is None else context_of(season, all_times, all_values, all_streams, scaling)
     fit_ends = np.flatnonzero(usable & (rows_of == 0))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from schemas.errors import ResidualError
+from schemas.errors import ResidualError, SettingsError
 from trainer.batches import Batch, Batches
 from trainer.corruption import Corruption
 from trainer.data import Prepared
@@ -40,6 +40,10 @@ def fit(data: Prepared, settings: FitSettings, start: Start | None = None) -> tu
     models are fitted one by one; the curve is the longest of theirs.
     """
     names = members_of(settings.model)
+    if settings.frozen and (start is None or len(names) > 1):
+        raise SettingsError(
+            "setting 'freeze': it keeps layers of --init-from as they are, of a model that is not joined"
+        )
     if len(names) > 1:
         fitted = [
             fit(_for_member(data, settings, name), _alone(settings, name), start and start.member(number))
@@ -49,15 +53,16 @@ def fit(data: Prepared, settings: FitSettings, start: Start | None = None) -> tu
         return Several([network for network, _ in fitted]).eval(), curve
     kind, size = MODELS[settings.model], _size(settings)
     with _deterministic(settings):
-        network = kind.build(_shape(data), size)
-        if start is not None and list(network.parameters()):  # what is solved for needs no start
-            start.give(network, kind, size, data.calibration)
-        freeze(network, settings.frozen)
-        network = network.to(device())
+        network = kind.build(_shape(data), size).to(device())
         batches, validation = Batches(data.fit, device()), Batches(data.validation, device())
         if network.solve(lambda: ((batch.z, batch.context) for batch in batches.in_order())):
             curve = Curve([evaluate(network, batches)], [evaluate(network, validation)])
         else:
+            if start is not None:
+                network = network.cpu()
+                start.give(network, kind, size, data.calibration)
+                network = network.to(device())
+            freeze(network, settings.frozen)
             rate = settings.learning_rate * (settings.warm_rate if start is not None else 1)
             curve = _descend(network, batches, validation, settings, rate)
     return network.cpu().eval(), curve
@@ -136,6 +141,8 @@ def _descend(network: Architecture, batches: Batches, validation: Batches, setti
     """Adam on the loss; the weights of the epoch with the least validation error are kept."""
     objective = Objective(settings, network.shape.channels).to(device())
     parameters = [p for p in (*network.parameters(), *objective.parameters()) if p.requires_grad]
+    if not any(p.requires_grad for p in network.parameters()):
+        raise SettingsError("setting 'freeze': all layers are frozen: leave one to learn")
     optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=settings.weight_decay)
     noise = MODELS[settings.model].default_noise if settings.noise is None else settings.noise
     corrupt = Corruption(noise, settings.mask_cells, settings.mask_channels, settings.mask_spans)

@@ -35,7 +35,18 @@ from trainer.fit import Curve, fit, mean_square_error
 from trainer.graph import Graph
 from trainer.models import Architecture, default_window
 from trainer.report import Report, collect
-from trainer.selection import BASELINE, CANDIDATES, Rehearsal, Trial, best_of, margin, mflop, microseconds, parameters
+from trainer.selection import (
+    BASELINE,
+    CANDIDATES,
+    TIMED,
+    Rehearsal,
+    Trial,
+    best_of,
+    margin,
+    mflop,
+    microseconds,
+    parameters,
+)
 from trainer.settings import AUTO, FitSettings
 from trainer.warm import Start, read_ancestor, weights_of
 
@@ -80,6 +91,8 @@ def learn(
     """
     if settings.model == AUTO and settings.init_from is not None:
         settings = settings.model_copy(update={"model": read_model(settings.init_from).manifest.model})
+    if settings.window is None and settings.init_from is not None:
+        settings = settings.model_copy(update={"window": _inherited_window(settings)})
     make = chosen if settings.model == AUTO else drafted
     draft = make(table, settings, catalogue, say)
     calibrated = calibrate(draft.model, table, draft.data, settings.rate)
@@ -88,6 +101,12 @@ def learn(
     mean_square = draft.mean_square.mean(axis=0)
     report = collect(table, draft.data, draft.curve, calibrated, mean_square, draft.settings)
     return Learned(model, report, weights_of(draft.network), calibrated.warnings)
+
+
+def _inherited_window(settings: FitSettings) -> int | None:
+    """The ancestor's, where it is not the model's own: several joined models have a window each."""
+    ancestor = read_model(str(settings.init_from)).manifest
+    return None if ancestor.window == default_window(settings.model) else ancestor.window
 
 
 def drafted(
@@ -138,12 +157,12 @@ def chosen(
         rehearsal = rehearsal or Rehearsal(table, draft.data, settings.seed)
         trial = Trial(
             name, rehearsal.judge(draft.model), parameters(draft.network), mflop(draft.network),
-            microseconds(draft.model, draft.data.calibration.raw(slice(None))), draft.fit_s,
+            microseconds(draft.model, draft.data.calibration.raw(slice(TIMED))), draft.fit_s,
         )  # fmt: skip
         say(f"{name} finds {trial.score:.3f} of the planted faults (area under precision and recall)")
         drafts.append(draft)
         trials.append(trial)
-    best = best_of(trials)
+    best = best_of(trials) if not np.isnan(trials[0].found).all() else trials[0]  # no room for faults: no evidence
     lead = margin(best, trials[0])
     say(f"chosen: {best.name}, {best.score - trials[0].score:+.3f} over {BASELINE} ({lead:.1f} standard errors)")
     draft = drafts[trials.index(best)]

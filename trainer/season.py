@@ -21,6 +21,7 @@ from trainer.scaling import Scaling
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 #: Levels that are remembered of a period, at most: what the budget of the detector's state allows.
 BINS = 48
@@ -35,12 +36,20 @@ CALENDAR_S = (86_400.0, 604_800.0)
 LEAST_PERIODS, LEAST_CORRELATION = 2.5, 0.1
 LEAST_PERIODS_FOUND, LEAST_CORRELATION_FOUND = 5, 0.3
 
+#: A stream whose readings are so few intervals is not searched.
+MOST_SPARSE = 20
+
+#: A lag of which fewer pairs were observed, as a share of the readings, says nothing.
+LEAST_PAIRS = 0.05
+
 #: A multiple of a period fits as well as the period: the shortest lag this near to the best one is taken.
 NEAR = 0.9
 
 
-def season_of(z: Floats, learned: NDArray[np.bool_], stream: Ints, interval_ns: int, wanted: str) -> Season | None:
-    """The season of rows ``[R, C]`` (scaled, 0 where missing), by what is ``learned`` from ``[R]`` alone.
+def season_of(
+    times: Ints, z: Floats, observed: Bools, learned: Bools, stream: Ints, interval_ns: int, wanted: str
+) -> Season | None:
+    """The season of rows ``[R, C]`` (scaled) at ``times`` ``[R]``, by what is ``learned`` from ``[R]`` alone.
 
     ``wanted``: auto, none, or a duration that is taken as it is.
     """
@@ -54,7 +63,8 @@ def season_of(z: Floats, learned: NDArray[np.bool_], stream: Ints, interval_ns: 
                 f"setting 'context': a period of {wanted} holds no two readings, one every {interval_s:g} s"
             )
         return _season(period_s, interval_s)
-    correlation = autocorrelation([z[learned & (stream == s)] for s in np.unique(stream)])
+    parts = [learned & (stream == s) for s in np.unique(stream)]
+    correlation = autocorrelation([on_grid(times[part], z[part], observed[part], interval_ns) for part in parts])
     period = period_of(correlation, interval_s)
     return None if period is None else _season(period, interval_s)
 
@@ -63,29 +73,52 @@ def _season(period_s: float, interval_s: float) -> Season:
     return Season(period_s=period_s, bins=max(min(BINS, round(period_s / interval_s)), 1))
 
 
+def on_grid(times: Ints, z: Floats, observed: Bools, interval_ns: int) -> Floats:
+    """Rows ``[n, C]`` laid out by time, one row for each interval, NaN where nothing was observed.
+
+    Rows of a stream that pauses at night would otherwise repeat themselves after a working day.
+    """
+    place = np.rint((times - times[0]) / interval_ns).astype(np.int64) if len(times) else times
+    if not len(place) or place[-1] >= MOST_SPARSE * len(place):  # mostly pauses: what repeats itself is not seen
+        return np.empty((0, z.shape[1]), np.float32)
+    grid = np.full((place[-1] + 1, z.shape[1]), np.nan, np.float32)
+    grid[place] = np.where(observed, z, np.nan)
+    return grid
+
+
 def autocorrelation(stretches: list[Floats]) -> NDArray[np.float64]:
     """Mean over channels and stretches of the autocorrelation at lags 0, 1, … up to half of the longest stretch.
 
-    By the Fourier transform (Wiener-Khinchin), each lag divided by the number of its pairs; a channel that does not
-    move has none. Long stretches count for more, in proportion to their length.
+    Stretches ``[n, C]`` with NaN where missing. By the Fourier transform (Wiener-Khinchin), each lag divided by how
+    many of its pairs were observed; a channel that does not move has none, nor has a lag without pairs. Long stretches
+    count for more, in proportion to their length.
     """
-    half = max(map(len, stretches)) // 2
+    half = max(map(len, stretches), default=0) // 2
     total, weight = np.zeros(half), np.zeros(half)
     for z in stretches:
         n = len(z)
-        moving = z - z.mean(axis=0, dtype=np.float64)
-        size = 1 << math.ceil(math.log2(max(2 * n, 2)))
-        power = np.square(np.abs(np.fft.rfft(moving, size, axis=0)))
-        products = np.fft.irfft(power, size, axis=0)[: min(half, n // 2)]  # [lags, C]
-        variance = np.square(moving).sum(axis=0)
-        pairs = (n - np.arange(len(products))) / n
-        there = variance > 1e-6 * n
-        if not there.any():
-            continue
-        mean = (products[:, there] / variance[there]).mean(axis=1) / pairs
-        total[: len(mean)] += n * mean
-        weight[: len(mean)] += n
+        for column in z.T:  # one at a time: the transforms take many times the memory of the data
+            there = ~np.isnan(column)
+            count = int(there.sum())
+            if count < 2:
+                continue
+            moving = np.where(there, column - column[there].mean(dtype=np.float64), 0.0)
+            variance = float(np.square(moving).sum()) / count
+            if variance < 1e-6:
+                continue
+            lags = min(half, n // 2)
+            pairs = np.rint(_products(there.astype(np.float64), lags))
+            seen = pairs >= LEAST_PAIRS * count
+            total[:lags][seen] += n * _products(moving, lags)[seen] / variance / pairs[seen]
+            weight[:lags][seen] += n
     return total / np.maximum(weight, 1)
+
+
+def _products(values: NDArray[np.float64], lags: int) -> NDArray[np.float64]:
+    """The sums Σ v(t)·v(t + lag) for lags 0 to ``lags`` - 1."""
+    size = 1 << math.ceil(math.log2(max(2 * len(values), 2)))
+    products: NDArray[np.float64] = np.fft.irfft(np.square(np.abs(np.fft.rfft(values, size))), size)[:lags]
+    return products
 
 
 def period_of(correlation: NDArray[np.float64], interval_s: float) -> float | None:
@@ -131,16 +164,12 @@ def _peaks(correlation: NDArray[np.float64], lag: int, least: float, *, given: b
 
 
 def context_of(season: Season, times: Ints, values: Floats, stream: Ints, scaling: Scaling) -> Floats:
-    """What was usual at the time of each row ``[R, C]``, engineering units, as the detector would have said it."""
-    C = values.shape[1]
-    context = np.empty_like(values)
-    for s in np.unique(stream):
-        rows = np.flatnonzero(stream == s)
-        memory = State({"season": fields(season, C)})
-        memory.grow(1)
-        segments = Segments.of(np.zeros(len(rows), np.int64))
-        place = slice(s, s + 1)
-        context[rows] = Seasons(season).follow(
-            memory, segments, times[rows], values[rows], scaling.loc[place], scaling.scale[place]
-        )
-    return context
+    """What was usual at the time of each row ``[R, C]``, engineering units, as the detector would have said it.
+
+    Rows stream by stream, in time order within each.
+    """
+    memory = State({"season": fields(season, values.shape[1])})
+    segments = Segments.of(stream)
+    memory.grow(len(scaling.loc))
+    slots = segments.slots
+    return Seasons(season).follow(memory, segments, times, values, scaling.loc[slots], scaling.scale[slots])

@@ -96,7 +96,13 @@ class Start:
                 f"--init-from {ancestor.path}: none of its layers fits: take the settings that it was fitted with"
             )
         network.load_state_dict({**own, **{name: ancestor.weights[name] for name in copied}})
-        if self.whole and same and len(copied) == len(own) == len(ancestor.weights):
+        manifest = ancestor.model.manifest
+        if (
+            self.whole
+            and same
+            and network.shape.window == manifest.window
+            and len(copied) == len(own) == len(ancestor.weights)
+        ):
             _check(network, ancestor, held_out)
         return copied
 

@@ -230,6 +230,8 @@ class Broker:
     def pause(self) -> None:
         """Freeze the process: connections stay open and nothing is answered."""
         self._signal(signal.SIGSTOP)
+        if self._process is not None and self._process.poll() is None:
+            os.waitpid(self._process.pid, os.WUNTRACED)  # on a busy machine its threads run on for a moment
 
     def resume(self) -> None:
         """Let a frozen process go on."""

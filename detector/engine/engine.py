@@ -84,6 +84,8 @@ class Engine:
         self._interval_ns = max(round(manifest.interval_s * SECOND_NS), 1)
         self._weights = smoothing_weights(manifest.smoothing_span)
         self._seasons = Seasons(manifest.season) if manifest.season else None
+        if self.scorer.context != (manifest.season is not None):
+            raise ModelError("the model's graph and manifest disagree on a season: fit it again")
         self.state = State(
             layout(self._window, self._channels, len(self._weights), self.policy.memory, manifest.season)
         )

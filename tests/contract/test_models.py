@@ -107,10 +107,10 @@ def test_a_larger_code_holds_more(name: str) -> None:
     assert loss[1] < loss[0]
 
 
-def test_the_same_seed_gives_the_same_bytes(name: str) -> None:
-    one, again = (fit(data_of(name), settings_of(name, epochs=2))[0] for _ in range(2))
-    files = [to_onnx(graph_of(network, data_of(name)), network.shape) for network in (one, again)]
-    assert files[0] == files[1]
+def test_the_same_seed_gives_the_same_weights(name: str) -> None:
+    """And the same weights the same file: see the tests of the export."""
+    one, again = (fit(data_of(name), settings_of(name, epochs=2))[0].state_dict() for _ in range(2))
+    assert all(torch.equal(one[tensor], again[tensor]) for tensor in one)
 
 
 def test_the_gate_opens_and_batches_need_no_fixed_size(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 
 import onnx
@@ -102,6 +103,13 @@ def test_no_score_depends_on_its_place_with_an_odd_number_of_channels() -> None:
 def test_the_exporter_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
     to_onnx(graph(), SHAPE)
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_same_weights_give_the_same_bytes() -> None:
+    lstm = fit(data(), FitSettings(model="lstm-aer", epochs=1, context="none"))[0]
+    for network in (fit(data(), PLAIN)[0], lstm):
+        own = Graph(network, torch.ones(len(network(torch.zeros(1, 10, 4)).expected), 4)).eval()
+        assert to_onnx(own, SHAPE) == to_onnx(copy.deepcopy(own), SHAPE)
 
 
 def test_what_is_fixed_in_the_file() -> None:

@@ -81,14 +81,32 @@ def test_the_context_is_near_what_comes_and_knows_nothing_on_the_first_day() -> 
     assert np.sqrt(np.mean((data.context[later] - data.values[later]) ** 2)) < 0.2
 
 
+def kept(readings: Table, rows: list[int]) -> Table:
+    return Table(
+        [readings.streams[row] for row in rows], readings.times[rows], readings.values[rows],
+        [readings.timestamps[row] for row in rows], readings.channels,
+    )  # fmt: skip
+
+
+def test_what_pauses_at_night_still_repeats_itself_after_a_day() -> None:
+    """A working day of ten hours, laid end to end, would repeat itself after ten hours."""
+    readings = table(daily(20, noise=0.1).astype(np.float32), interval_s=300)
+    rows = [row for row in range(len(readings)) if 8 * 12 <= row % DAY < 18 * 12]
+    season = prepare(kept(readings, rows), 4, FitSettings()).season
+    assert season is not None
+    assert season.period_s == 86_400
+
+
+def test_readings_few_and_far_between_have_no_season() -> None:
+    readings = table(daily(20).astype(np.float32), interval_s=300)
+    rows = [row for row in range(len(readings)) if row % 1000 < 30]
+    assert prepare(kept(readings, rows), 4, FitSettings()).season is None
+
+
 def test_streams_are_apart_and_gaps_do_no_harm() -> None:
     one, other = daily(12, noise=0.1), daily(12, noise=0.1) + 100
     readings = table(one.astype(np.float32), other.astype(np.float32), interval_s=300)
-    kept = [row for row in range(len(readings)) if not 2000 <= row < 2600]
-    holed = Table(
-        [readings.streams[row] for row in kept], readings.times[kept], readings.values[kept],
-        [readings.timestamps[row] for row in kept], readings.channels,
-    )  # fmt: skip
+    holed = kept(readings, [row for row in range(len(readings)) if not 2000 <= row < 2600])
     data = prepare(holed, 4, FitSettings())
     assert data.season is not None
     assert data.context is not None

@@ -72,6 +72,10 @@ def test_frozen_layers_stay_as_they_are(folder: Path) -> None:
     state = network.state_dict()
     assert torch.equal(state["inward.0.weight"], start.ancestor.weights["inward.0.weight"])
     assert not torch.equal(state["readings.weight"], start.ancestor.weights["readings.weight"])
+    with pytest.raises(SettingsError, match="all layers are frozen"):
+        fit(data(), settings(freeze="inward,code,outward,readings"), start)
+    with pytest.raises(SettingsError, match="of --init-from"):
+        fit(data(), settings(freeze="inward"))
     with pytest.raises(SettingsError, match=r"no layer is named encoder: there are code, inward\.0"):
         fit(data(), settings(freeze="encoder"), start)
 
@@ -105,6 +109,24 @@ def test_several_streams_and_a_season(tmp_path: Path) -> None:
     )
     assert np.isfinite(again.model.manifest.calibration.threshold)
     assert again.model.manifest.season is not None
+
+
+def test_another_window_is_inherited_or_made_do_with(tmp_path: Path) -> None:
+    conv = settings(model="conv", window=32, epochs=2)
+    first = learn(table(normal(600)), conv)
+    write_model(first.model, tmp_path / "m", {WEIGHTS: first.weights})
+    start = {"init_from": str(tmp_path / "m")}
+    unnamed = FitSettings.model_validate({"epochs": 1, "context": "none", **start})
+    assert learn(table(normal(600)), unnamed).model.manifest.window == 32
+    shorter = learn(table(normal(600)), conv.model_copy(update={"window": 16, **start}))
+    assert shorter.model.manifest.window == 16
+
+
+def test_what_is_solved_for_needs_no_start(tmp_path: Path) -> None:
+    first = learn(table(normal(600, 3)), settings(model="pca+linear"))
+    write_model(first.model, tmp_path / "m", {WEIGHTS: first.weights})
+    again = learn(table(normal(600, 4)), settings(model="pca+linear", init_from=str(tmp_path / "m")))
+    assert len(again.model.manifest.channels) == 4
 
 
 def test_joined_models_start_from_their_members_and_no_name_means_the_ancestors(tmp_path: Path) -> None:

@@ -31,6 +31,15 @@ class ChannelShare(Frozen):
     expected: float | None = Field(description="engineering units")
 
 
+class ImagePeak(Frozen):
+    """Where in an image the error is largest, and a picture of the errors of all pixels."""
+
+    x: int = Field(ge=0, description="column of the pixel, from the left")
+    y: int = Field(ge=0, description="row of the pixel, from the top")
+    error: float = Field(description="its error, in units of what is normal for it")
+    map: str = Field(description="the errors as a PNG, base64: black, red, yellow, white; smaller than the image may be")
+
+
 class AlertData(Frozen):
     """What an operator wants to know."""
 
@@ -41,6 +50,7 @@ class AlertData(Frozen):
     p_value: float = Field(description="how often normal calibration data scored at least this high")
     channels: tuple[ChannelShare, ...] = Field(description="the largest contributions, largest first")
     model: str = Field(description="SHA-256 of the graph that scored")
+    image: ImagePeak | None = Field(None, description="absent where the stream is no camera")
 
 
 class Alert(Frozen):
@@ -58,7 +68,10 @@ class Alert(Frozen):
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: sorted keys, no spaces, shortest floats, UTF-8."""
-        return orjson.dumps(self.model_dump(), option=orjson.OPT_SORT_KEYS)
+        document = self.model_dump()
+        if self.data.image is None:
+            del document["data"]["image"]
+        return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
 
 
 def incident_id(group: str, stream: str, kind: str, opened_ns: int) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from schemas.frame import Frame
 from schemas.frozen import Frozen
 
 MANIFEST_VERSION = 1
@@ -78,6 +79,9 @@ class Manifest(Frozen):
     model: str = Field(description="architecture: pca, dense, conv …")
     group: str = "default"
     channels: tuple[Channel, ...] = Field(min_length=1)
+    frame: Frame | None = Field(
+        None, description="height, width and bands where a reading is an image; its bands are the channels"
+    )
     window: int = Field(ge=1, description="readings in a window, the newest last")
     interval_s: float = Field(gt=0, description="seconds between readings of a stream")
     season: Season | None = Field(None, description="context: what is usual at this time; null: the graph has none")
@@ -90,6 +94,17 @@ class Manifest(Frozen):
     parent: str | None = None
     graph_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     made_with: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _an_image_is_a_window(self) -> Manifest:
+        if self.frame is not None and (self.frame.bands, 1, None) != (len(self.channels), self.window, self.season):
+            raise ValueError("images have a channel for each band, a window of one and no season")
+        return self
+
+    @property
+    def values(self) -> int:
+        """Numbers in a reading: one for each channel, or for each band of each pixel of an image."""
+        return self.frame.values if self.frame else len(self.channels)
 
     @cached_property
     def channel_names(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from broker import Broker, Missing
 TESTS = Path(__file__).resolve().parent
 ORDER = ("unit", "properties", "contract", "integration")  # the fast ones first
 collect_ignore = ["bench"]
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # so a shell starts jobs in the background: a child would inherit
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from detector.adapters.columns import is_stream, shorten
 from detector.adapters.files import Table
-from detector.adapters.pillow import BadPictureError, Frame, one_line, picture, require_pillow
+from detector.adapters.pillow import BadPictureError, one_line, picture, require_pillow
 from schemas.errors import DataError
+from schemas.frame import Frame
 from schemas.moment import SECOND_NS, format_time, parse_time
 
 PIXELS, TIMESTAMP, STREAM = "x", "timestamp", "stream"

@@ -4,33 +4,17 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import UserError
+from schemas.frame import Frame
 
 #: Pixels of one picture beyond which a file is refused before it is unpacked: a few kB may claim to be gigabytes.
 MOST_PIXELS = 50_000_000
 
 Floats = NDArray[np.float32]
-
-
-class Frame(NamedTuple):
-    """The size of one image."""
-
-    height: int
-    width: int
-    bands: int
-
-    @property
-    def values(self) -> int:
-        """Numbers in an image."""
-        return self.height * self.width * self.bands
-
-    def __str__(self) -> str:
-        return f"{self.height}×{self.width}" + (f"×{self.bands}" if self.bands > 1 else "")
 
 
 class BadPictureError(Exception):

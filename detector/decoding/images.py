@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.adapters.columns import is_stream
-from detector.adapters.pillow import BadPictureError, Frame, picture, require_pillow
+from detector.adapters.pillow import BadPictureError, picture, require_pillow
 from detector.adapters.port import Records
 from detector.decoding.decoded import Decoded
 from detector.engine.readings import Readings
 from schemas.dead_letter import DeadLetter, Reason
+from schemas.frame import Frame
 from schemas.moment import MILLISECOND_NS
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.alert import Alert, AlertData, ChannelShare, EventType, incident_id
+from schemas.alert import Alert, AlertData, ChannelShare, EventType, ImagePeak, incident_id
 from schemas.manifest import Manifest
 from schemas.moment import format_time
 
@@ -52,6 +52,7 @@ def describe(
     error: NDArray[np.float32],
     observed: NDArray[np.float32],
     expected: NDArray[np.float32],
+    image: ImagePeak | None = None,
 ) -> Published:
     """The alert of an incident's ``number``-th event (from 0). ``error``, ``observed``, ``expected``: ``[C]``."""
     incident = incident_id(manifest.group, stream, ANOMALY, opened)
@@ -65,10 +66,11 @@ def describe(
             incident=incident,
             kind=ANOMALY,
             opened=format_time(opened),
-            score=_short(score),
-            p_value=_short(p_value),
+            score=short(score),
+            p_value=short(p_value),
             channels=_largest(manifest.channel_names, error, observed, expected),
             model=manifest.graph_sha256,
+            image=image,
         ),
     )
     return Published(partition, stream, index, alert, opened, number + 1)
@@ -83,14 +85,14 @@ def _largest(
     return tuple(
         ChannelShare(
             name=names[c],
-            share=_short(shares[c]),
-            observed=None if np.isnan(observed[c]) else _short(observed[c]),
-            expected=_short(expected[c]),
+            share=short(shares[c]),
+            observed=None if np.isnan(observed[c]) else short(observed[c]),
+            expected=short(expected[c]),
         )
         for c in top
     )
 
 
-def _short(value: float | np.floating) -> float:
+def short(value: float | np.floating) -> float:
     """The shortest decimal that is this value as a 32-bit float: no digits that the data does not have."""
     return float(str(np.float32(value)))

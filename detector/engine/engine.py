@@ -20,12 +20,14 @@ from detector.engine.alerts import Published, describe
 from detector.engine.assembly import NEVER, judge, steps
 from detector.engine.incidents import ANOMALOUS, NORMAL, UNSCORED, Policy, Verdict, decide
 from detector.engine.model import Model
+from detector.engine.pictures import image_peak
 from detector.engine.readings import Readings
 from detector.engine.scorer import Scorer
 from detector.engine.seasons import Seasons
 from detector.engine.segments import Ints, Segments, blocks, with_tails
 from detector.engine.state import Saved, State, layout
 from detector.engine.streams import Streams
+from schemas.alert import ImagePeak
 from schemas.errors import ModelError
 from schemas.moment import SECOND_NS
 
@@ -63,7 +65,7 @@ class _Arrived:
     times: NDArray[np.int64]
     values: NDArray[np.float32]
     windows: NDArray[np.float32]
-    """``[M, W * C]``, a view: row ``start[i]`` is the window that ends at reading i."""
+    """``[M, W * V]``, a view: row ``start[i]`` is the window that ends at reading i."""
     start: Ints
     scorable: NDArray[np.bool_]
     number: Ints
@@ -80,14 +82,18 @@ class Engine:
         self.scorer = Scorer(model.graph, manifest.batching, threads)
         self.streams = Streams(model.streams, manifest.calibration.threshold, BUCKETS)
         self._window = manifest.window
-        self._channels = len(manifest.channels)
+        self._channels, self._values = len(manifest.channels), manifest.values
+        # an image is its own window: keeping it would fill memory and checkpoints, and serve nothing
+        self._tail = self._window if manifest.frame is None else 0
         self._interval_ns = max(round(manifest.interval_s * SECOND_NS), 1)
         self._weights = smoothing_weights(manifest.smoothing_span)
         self._seasons = Seasons(manifest.season) if manifest.season else None
         if self.scorer.context != (manifest.season is not None):
             raise ModelError("the model's graph and manifest disagree on a season: fit it again")
+        if self.scorer.images != (manifest.frame is not None):
+            raise ModelError("the model's graph and manifest disagree on images: fit it again")
         self.state = State(
-            layout(self._window, self._channels, len(self._weights), self.policy.memory, manifest.season)
+            layout(self._tail, self._values, len(self._weights), self.policy.memory, manifest.season)
         )
         #: CPU-bound seconds by stage since the start, for benchmarks and metrics; decides nothing
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -123,7 +129,7 @@ class Engine:
 
     def _columns(self, batches: Sequence[Readings]) -> tuple[Ints, NDArray[np.int64], NDArray[np.float32]]:
         if not batches:
-            return np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, self._channels), np.float32)
+            return np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, self._values), np.float32)
         slots = [self.streams.slots(batch.partition, batch.streams) for batch in batches]
         self.state.grow(len(self.streams))
         if len(batches) == 1:
@@ -138,7 +144,7 @@ class Engine:
         self, slots: Ints, times: NDArray[np.int64], values: NDArray[np.float32], order: Ints, counts: Counter[str]
     ) -> _Arrived:
         """Drop what is late or double, insert missing rows, lay the histories out flat and remember the new tails."""
-        state, W = self.state, self._window
+        state, W, T, V = self.state, self._window, self._tail, self._values
         segments = Segments.of(slots)
         fate = judge(segments, times, state.time[segments.slots])
         if not fate.accepted.all():
@@ -151,27 +157,29 @@ class Engine:
         counts["gap_rows"] += int(step.missing.sum())
         counts["warm_ups"] += int(step.restart.sum())
 
-        # flat history: for each stream its W older rows, then per reading the missing rows before it and itself
+        # flat history: for each stream its T older rows, then per reading the missing rows before it and itself
         count = len(segments.slots)
-        row = np.cumsum(step.missing + 1) - 1 + W * (segments.of_row + 1)
-        block = (row - step.missing)[segments.first] - W
-        flat = np.empty((len(order) + int(step.missing.sum()) + W * count, self._channels), np.float32)
+        row = np.cumsum(step.missing + 1) - 1 + T * (segments.of_row + 1)
+        block = (row - step.missing)[segments.first] - T
+        flat = np.empty((len(order) + int(step.missing.sum()) + T * count, V), np.float32)
         if step.missing.any():
             flat.fill(np.nan)
         windows = blocks(flat, W)
-        windows[block] = state.raw[segments.slots].reshape(count, W * self._channels)
+        if T:
+            windows[block] = state.raw[segments.slots].reshape(count, T * V)
         flat[row] = values
         start = row - W + 1
 
         # rows since warm-up began; `base` is the flat row before the first of them and never falls
         base = np.where(step.restart, row - 1, -1)
         fresh = step.restart[segments.first]
-        base[segments.first] = np.where(fresh, base[segments.first], block + W - 1 - state.filled[segments.slots])
+        base[segments.first] = np.where(fresh, base[segments.first], block + T - 1 - state.filled[segments.slots])
         filled = np.minimum(row - np.maximum.accumulate(base), W)
         number = state.seen[segments.slots][segments.of_row] + segments.rank() + 1
 
         last = segments.last
-        state.raw[segments.slots] = windows[start[last]].reshape(count, W, self._channels)
+        if T:
+            state.raw[segments.slots] = windows[start[last]].reshape(count, T, V)
         state.time[segments.slots] = times[last]
         state.filled[segments.slots] = filled[last]
         state.seen[segments.slots] += segments.counts
@@ -202,7 +210,7 @@ class Engine:
         for at in range(0, len(which), self.scorer.chunk):  # gathered chunk by chunk, to stay in the cache
             began = time.perf_counter()
             rows = which[at : at + self.scorer.chunk]
-            x = arrived.windows[arrived.start[rows]].reshape(len(rows), self._window, C)
+            x = arrived.windows[arrived.start[rows]].reshape(len(rows), self._window, self._values)
             loc, scale = self.streams.scaling(row_slots[rows])
             ready = time.perf_counter()
             usual = None if context is None else context[rows]
@@ -262,14 +270,31 @@ class Engine:
                     score=float(score[row]),
                     p_value=float(p_value[row]),
                     error=error[row],
-                    observed=arrived.values[row],
+                    observed=self._observed(arrived.values[row]),
                     expected=expected[row],
+                    image=self._peak(slot, arrived.values[row]),
                 )
             )
             state.events[slot] += 1
             if verdict.resolves[row]:
                 state.opened[slot], state.events[slot] = NEVER, 0
         return sorted(published, key=lambda p: p.index)
+
+    def _observed(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What an alert says was observed, ``[C]``: the reading ``[V]``, of an image the mean of each band."""
+        if self.model.manifest.frame is None:
+            return values
+        pixels = values.reshape(-1, self._channels).astype(np.float64)  # [H·W, C]
+        seen = ~np.isnan(pixels)
+        count = seen.sum(axis=0)
+        mean = np.where(seen, pixels, 0).sum(axis=0) / np.maximum(count, 1)
+        return np.where(count, mean, np.nan).astype(np.float32)
+
+    def _peak(self, slot: int, values: NDArray[np.float32]) -> ImagePeak | None:
+        """Where in the image ``[V]`` the error is largest; None for sensors. Scored once more, but rarely."""
+        if self.model.manifest.frame is None:
+            return None
+        return image_peak(self.scorer.map(values[None, None], *self.streams.scaling(np.array([slot])))[0])
 
     def _in_given_order(
         self,

@@ -7,12 +7,16 @@ lie in one stored block of DEFLATE (RFC 1951, 3.2.4). A map too large for that i
 
 from __future__ import annotations
 
+import base64
 import struct
 import zlib
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from detector.engine.alerts import short
+from schemas.alert import ImagePeak
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -45,6 +49,13 @@ def peak_of(error: Floats) -> Peak:
     if np.isneginf(known[row, column]):
         return Peak(0, 0, 0.0)
     return Peak(row, column, float(error[row, column]))
+
+
+def image_peak(error: Floats) -> ImagePeak:
+    """What an alert says of an error map ``[H, W]``."""
+    peak = peak_of(error)
+    picture = base64.b64encode(error_png(error)).decode()
+    return ImagePeak(x=peak.column, y=peak.row, error=short(peak.error), map=picture)
 
 
 def error_png(error: Floats, most: float | None = None) -> bytes:

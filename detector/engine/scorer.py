@@ -2,7 +2,8 @@
 
 The graph (ONNX): inputs ``x[B,W,C]`` float32 in engineering units, ``mask[B,W,C]`` bool (true where observed),
 ``loc[B,C]`` and ``scale[B,C]`` float32, and where the model knows a season ``context[B,K]`` float32; outputs
-``score[B]``, ``error[B,C]``, ``expected[B,C]`` and ``window[B,W,C]``.
+``score[B]``, ``error[B,C]``, ``expected[B,C]`` and ``window[B,W,C]``. Of images ``x``, ``mask`` and ``window`` are
+``[B,1,V]``, V = H·W·C, C the bands, and there is a fifth output ``map[B,H,W]``, the error of each pixel.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ CHUNK = 512
 INPUTS = ("x", "mask", "loc", "scale")
 CONTEXT = "context"
 OUTPUTS = ("score", "error", "expected")
+WINDOW = "window"
+#: Of images only.
+MAP = "map"
 
 Floats = NDArray[np.float32]
 
@@ -38,7 +42,9 @@ class Scorer:
             raise ModelError(f"the model's graph cannot be loaded: {str(error).splitlines()[0]}") from error
         missing = set(INPUTS) - {i.name for i in self._session.get_inputs()}
         self.context = CONTEXT in (i.name for i in self._session.get_inputs())
-        missing |= {*OUTPUTS, "window"} - {o.name for o in self._session.get_outputs()}
+        outputs = {o.name for o in self._session.get_outputs()}
+        self.images = MAP in outputs
+        missing |= {*OUTPUTS, WINDOW} - outputs
         if missing:
             raise ModelError(f"the model's graph lacks {', '.join(sorted(missing))}: fit it again")
         self._batching = batching
@@ -65,14 +71,18 @@ class Scorer:
 
     def window(self, x: Floats, loc: Floats, scale: Floats, context: Floats | None = None) -> Floats:
         """The expected window ``[N, W, C]`` in engineering units; arguments as for ``score``."""
-        return self._run(("window",), _given(x, loc, scale, context))[0]
+        return self._run((WINDOW,), _given(x, loc, scale, context))[0]
+
+    def map(self, x: Floats, loc: Floats, scale: Floats) -> Floats:
+        """The error of each pixel ``[N, H, W]`` of at least one image; arguments as for ``score``."""
+        return self._run((MAP,), _given(x, loc, scale, None))[0]
 
     def _run(self, outputs: tuple[str, ...], given: dict[str, Floats]) -> list[Floats]:
         x = given["x"]
         n = len(x)
         if n == 0:
-            channels = x.shape[2]
-            shapes = {"score": (0,), "error": (0, channels), "expected": (0, channels), "window": x.shape}
+            each = given["loc"].shape
+            shapes = {"score": (0,), "error": each, "expected": each, WINDOW: x.shape}
             return [np.empty(shapes[name], np.float32) for name in outputs]
         parts = [
             self._call(outputs, {name: rows[at : at + self._chunk] for name, rows in given.items()})

@@ -39,12 +39,12 @@ MAGIC = b"RSDL"
 Layout = dict[str, dict[str, tuple[tuple[int, ...], np.dtype[Any], Any]]]
 
 
-def layout(window: int, channels: int, scores: int, flags: int, season: Season | None = None) -> Layout:
-    """The arrays of each section for a window of W readings of C channels and this many recent scores and flags."""
+def layout(tail: int, channels: int, scores: int, flags: int, season: Season | None = None) -> Layout:
+    """The arrays of each section for a tail of T readings of C channels and this many recent scores and flags."""
     f32, f64, i64, i32, u1 = (np.dtype(name) for name in ("<f4", "<f8", "<i8", "<i4", "u1"))
     return {
         "tail": {
-            "raw": ((window, channels), f32, np.nan),
+            "raw": ((tail, channels), f32, np.nan),
             "time": ((), i64, NEVER),
             "filled": ((), i32, 0),
             "seen": ((), i64, 0),

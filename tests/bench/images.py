@@ -33,7 +33,7 @@ from torch import Tensor
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]  # run as a file
 
 from detector.adapters.images import read_images  # noqa: E402
-from detector.adapters.pillow import Frame  # noqa: E402
+from schemas.frame import Frame  # noqa: E402
 from detector.engine.pictures import error_png  # noqa: E402
 from trainer.images.augmentation import Augmentation, shifted  # noqa: E402
 from trainer.images.autoencoder import ConvAutoencoder, VariationalConvAutoencoder, as_images  # noqa: E402

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from detector.adapters.pillow import Frame
+from schemas.frame import Frame
 from detector.adapters.port import Records
 from detector.decoding.images import ImageDecoder, decode_image
 from schemas.dead_letter import Reason
@@ -164,7 +164,7 @@ def test_without_pillow() -> None:
     program = """
 import sys
 sys.modules["PIL"] = sys.modules["PIL.Image"] = None
-from detector.adapters.pillow import Frame
+from schemas.frame import Frame
 from detector.decoding.images import ImageDecoder
 from schemas.errors import UserError
 try:

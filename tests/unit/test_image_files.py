@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from detector.adapters.images import Images, read_images
-from detector.adapters.pillow import Frame
+from schemas.frame import Frame
 from schemas.errors import DataError
 
 Image = pytest.importorskip("PIL.Image")

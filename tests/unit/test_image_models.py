@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from detector.adapters.pillow import Frame
+from schemas.frame import Frame
 from schemas.errors import DataError, SettingsError
 from trainer.images.augmentation import Augmentation, read_region, shifted
 from trainer.images.autoencoder import (

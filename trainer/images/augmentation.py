@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from detector.adapters.pillow import BadPictureError, Frame, picture, require_pillow
+from detector.adapters.pillow import BadPictureError, picture, require_pillow
 from schemas.errors import DataError
+from schemas.frame import Frame
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.adapters.pillow import Frame
+from schemas.frame import Frame
 from trainer.models.architecture import Size
 from trainer.models.variational import LEAST, MOST, gaussian_divergence
 

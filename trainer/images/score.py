@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.adapters.pillow import Frame
+from schemas.frame import Frame
 from schemas.errors import SettingsError
 
 #: Added to each pixel's normal error, as a share of the mean over all pixels: a pixel that was never wrong (the black

@@ -11,12 +11,16 @@ from types import FrameType
 
 from detector.adapters.kafka import KafkaLog
 from detector.adapters.port import Log
+from detector.decoding.decoded import Decoder
+from detector.decoding.images import ImageDecoder
 from detector.decoding.json_readings import JsonDecoder
 from detector.engine.engine import Engine
+from detector.engine.readings import at_once
 from detector.loading import load_engine
 from detector.monitor import Monitor
 from detector.service import Service
 from detector.watchdog import Watchdog
+from schemas.manifest import Manifest
 from schemas.reading import FieldNames
 from schemas.settings import DetectorSettings
 
@@ -40,10 +44,20 @@ def run(settings: DetectorSettings) -> None:
 
 def serve(settings: DetectorSettings, source: Log, engine: Engine, monitor: Monitor, stop: threading.Event) -> None:
     """Run the service over a log that is already open."""
+    manifest = engine.model.manifest
+    size = at_once(settings.batch_size, manifest.values)
+    if size < settings.batch_size:
+        log.info("images of %s are large: batches of at most %d", manifest.frame, size)
+        settings = settings.model_copy(update={"batch_size": size})
+    Service(source, engine, decoder_of(settings, manifest), settings, monitor, stop).run()
+
+
+def decoder_of(settings: DetectorSettings, manifest: Manifest) -> Decoder:
+    """What turns a record into readings of the kind that the model was fitted on."""
+    if manifest.frame is not None:
+        return ImageDecoder(manifest.frame, settings.readings_topic)
     fields = FieldNames(stream=settings.stream_field, timestamp=settings.timestamp_field, values=settings.values_field)
-    names = engine.model.manifest.channel_names
-    decoder = JsonDecoder(names, settings.readings_topic, fields, settings.max_ahead)
-    Service(source, engine, decoder, settings, monitor, stop).run()
+    return JsonDecoder(manifest.channel_names, settings.readings_topic, fields, settings.max_ahead)
 
 
 def _connect(settings: DetectorSettings) -> KafkaLog:

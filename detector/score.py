@@ -13,16 +13,19 @@ from numpy.typing import NDArray
 
 from detector.adapters.aside import aside
 from detector.adapters.files import Table, read_table
+from detector.adapters.images import are_images, read_images
 from detector.adapters.scores import ScoresWriter, write_scores
 from detector.engine.engine import Scored
+from detector.engine.readings import at_once
 from detector.loading import load_engine
 from detector.progress import progress
-from schemas.errors import SettingsError
+from schemas.errors import DataError, SettingsError
+from schemas.manifest import Manifest
 from schemas.settings import DetectorSettings
 
 log = logging.getLogger(__name__)
 
-#: Readings per call of the engine: bounds memory; what is written does not depend on it.
+#: Readings per call of the engine, at most: bounds memory; what is written does not depend on it.
 BATCH = 8192
 
 
@@ -45,22 +48,23 @@ def score(
         raise SettingsError(f"--partitions {partitions}: name at least 1")
     _check_places([*data, *history], out, alerts)
     engine = load_engine(settings)
-    channels = engine.model.manifest.channel_names
-    before = read_table(history, channels=channels, default_stream=default_stream) if history else None
-    table = read_table(data, channels=channels, default_stream=default_stream)
+    manifest = engine.model.manifest
+    batch = at_once(BATCH, manifest.values)
+    before = read(history, manifest, default_stream) if history else None
+    table = read(data, manifest, default_stream)
     with ExitStack() as stack:  # both files appear when everything has gone well, or neither
         events = stack.enter_context(aside(alerts)) if alerts else None
-        rows = stack.enter_context(write_scores(out, channels))
+        rows = stack.enter_context(write_scores(out, manifest.channel_names))
         if before is not None:
-            for batch in progress(before.batches(BATCH, partitions), len(before), BATCH, "history"):
-                engine.process(batch)
+            for readings in progress(before.batches(batch, partitions), len(before), batch, "history"):
+                engine.process(readings)
             for partition in range(partitions):
                 engine.set_incidents(partition, {})
-        order = table.order(BATCH, partitions)
+        order = table.order(batch, partitions)
         opened, counts = 0, Counter[str]()
-        for number, batch in enumerate(progress(table.batches(BATCH, partitions), len(table), BATCH, "scoring")):
-            scored = engine.process(batch)
-            _write(rows, table, number * BATCH, scored, order)
+        for number, readings in enumerate(progress(table.batches(batch, partitions), len(table), batch, "scoring")):
+            scored = engine.process(readings)
+            _write(rows, table, number * batch, scored, order)
             counts += scored.counts
             for published in scored.published:
                 opened += not published.resolved
@@ -70,6 +74,17 @@ def score(
         "%d of %d readings scored (%d in warm-up, %d late, %d duplicate), %d incidents opened",
         counts["scored"], len(table), counts["warming_up"], counts["late"], counts["duplicate"], opened,
     )  # fmt: skip
+
+
+def read(sources: Sequence[str], manifest: Manifest, default_stream: str) -> Table:
+    """The readings of files as a model takes them. Raises DataError where they are of another kind."""
+    images = are_images(sources)
+    if images != (manifest.frame is not None):
+        what, wanted = ("images", "tables of readings") if images else ("no images", f"images of {manifest.frame}")
+        raise DataError(f"{', '.join(sources)}: {what}, and the model was fitted on {wanted}: name another --model")
+    if images:
+        return read_images(sources, default_stream, manifest.frame).table
+    return read_table(sources, channels=manifest.channel_names, default_stream=default_stream)
 
 
 def _check_places(sources: Sequence[str], out: str, alerts: str | None) -> None:

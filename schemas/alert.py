@@ -37,7 +37,9 @@ class ImagePeak(Frozen):
     x: int = Field(ge=0, description="column of the pixel, from the left")
     y: int = Field(ge=0, description="row of the pixel, from the top")
     error: float = Field(description="its error, in units of what is normal for it")
-    map: str = Field(description="the errors as a PNG, base64: black, red, yellow, white; smaller than the image may be")
+    map: str = Field(
+        description="PNG of the errors, base64: black, red, yellow, white; it may be smaller than the image"
+    )
 
 
 class AlertData(Frozen):

@@ -91,7 +91,7 @@ def read_table(
     files: list[Columns] = []
     names: list[str] = []
     for source in sources:
-        stream, path = _split(source)
+        stream, path = split_source(source)
         columns = _read(path, channels)
         if stream is not None and columns.streams is not None:
             raise DataError(f"{source}: the file has a column stream of its own: name it without {stream}=")
@@ -103,7 +103,7 @@ def read_table(
     return _merge(files, names, wanted)
 
 
-def _split(source: str) -> tuple[str | None, str]:
+def split_source(source: str) -> tuple[str | None, str]:
     """(stream or None, path). A file whose own name holds a ``=`` wins over the reading as ``STREAM=PATH``."""
     stream, equals, path = source.partition("=")
     if not equals or os.path.exists(source) or ("/" in stream and not os.path.exists(path)):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.adapters.columns import is_stream, shorten
-from detector.adapters.files import Table
+from detector.adapters.files import Table, split_source
 from detector.adapters.pillow import BadPictureError, one_line, picture, require_pillow
 from schemas.errors import DataError
 from schemas.frame import Frame
@@ -50,13 +50,19 @@ class _Source:
     values: Floats
 
 
-def is_images(path: str) -> bool:
-    """The path names images, by what it is called: a folder or an ``.npz``."""
-    return os.path.isdir(path) or path.lower().endswith(".npz")
+def are_images(sources: Sequence[str]) -> bool:
+    """The sources are images: folders or ``.npz``. Raises DataError where only some of them are."""
+    paths = [split_source(source)[1] for source in sources]
+    images = [os.path.isdir(path) or path.lower().endswith(".npz") for path in paths]
+    if any(images) and not all(images):
+        raise DataError(
+            f"{paths[images.index(True)]} holds images and {paths[images.index(False)]} does not: name only one kind"
+        )
+    return any(images)
 
 
-def read_images(sources: Sequence[tuple[str | None, str]], default_stream: str = "default") -> Images:
-    """The images of ``sources``, each (stream or None, path), as one log.
+def read_images(sources: Sequence[str], default_stream: str = "default", frame: Frame | None = None) -> Images:
+    """The images of ``sources``, each ``PATH`` or ``STREAM=PATH``, as one log; ``frame``: the size that they must have.
 
     They are merged on their heads by timestamp, ties in the order given; the images of one source keep their order, and
     the streams of a folder, which run side by side, are merged in the same way. Without times image i of a file, or of
@@ -66,7 +72,7 @@ def read_images(sources: Sequence[tuple[str | None, str]], default_stream: str =
     given and Pillow is not installed.
     """
     found: list[_Source] = []
-    for stream, path in sources:
+    for stream, path in map(split_source, sources):
         parts = _read_folder(path) if os.path.isdir(path) else [_read_npz(path)]
         if stream is not None and any(part.streams is not None for part in parts):
             raise DataError(f"{path}: it names its streams itself: name it without {stream}=")
@@ -75,6 +81,8 @@ def read_images(sources: Sequence[tuple[str | None, str]], default_stream: str =
     if not found:
         raise DataError("no data: name at least one .npz or folder of images")
     for part in found:
+        if frame is not None and part.frame != frame:
+            raise _other_size(part.path, part.frame, "what the model was fitted on", frame)
         if part.frame != found[0].frame:
             raise _other_size(part.path, part.frame, found[0].path, found[0].frame)
     return Images(found[0].frame, _merge(found))

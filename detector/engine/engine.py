@@ -92,9 +92,7 @@ class Engine:
             raise ModelError("the model's graph and manifest disagree on a season: fit it again")
         if self.scorer.images != (manifest.frame is not None):
             raise ModelError("the model's graph and manifest disagree on images: fit it again")
-        self.state = State(
-            layout(self._tail, self._values, len(self._weights), self.policy.memory, manifest.season)
-        )
+        self.state = State(layout(self._tail, self._values, len(self._weights), self.policy.memory, manifest.season))
         #: CPU-bound seconds by stage since the start, for benchmarks and metrics; decides nothing
         self.seconds: defaultdict[str, float] = defaultdict(float)
 

@@ -33,8 +33,8 @@ from torch import Tensor
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]  # run as a file
 
 from detector.adapters.images import read_images  # noqa: E402
-from schemas.frame import Frame  # noqa: E402
 from detector.engine.pictures import error_png  # noqa: E402
+from schemas.frame import Frame  # noqa: E402
 from trainer.images.augmentation import Augmentation, shifted  # noqa: E402
 from trainer.images.autoencoder import ConvAutoencoder, VariationalConvAutoencoder, as_images  # noqa: E402
 from trainer.images.score import PixelScore, Reduction, tolerance  # noqa: E402
@@ -79,7 +79,7 @@ def pictures(name: str, data: Path) -> tuple[Tensor, NDArray[np.int64]]:
         digits = load_digits()
         return torch.from_numpy(digits.images.astype(np.float32))[:, None] / 16, digits.target
     path = data / "images" / "fashion-mini900.npz"
-    images = read_images([(None, str(path))])
+    images = read_images([str(path)])
     with np.load(path) as arrays:
         kinds = arrays["y"].astype(np.int64)
     return as_images(torch.from_numpy(images.table.values), images.frame) / 255, kinds

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from schemas.frame import Frame
 from detector.adapters.port import Records
 from detector.decoding.images import ImageDecoder, decode_image
 from schemas.dead_letter import Reason
+from schemas.frame import Frame
 
 Image = pytest.importorskip("PIL.Image")
 

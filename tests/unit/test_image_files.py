@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from detector.adapters.images import Images, read_images
-from schemas.frame import Frame
 from schemas.errors import DataError
+from schemas.frame import Frame
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -34,7 +34,7 @@ def drawn(path: Path, pixels: np.ndarray[Any, Any], **options: Any) -> None:
 
 
 def read(*paths: str) -> Images:
-    return read_images([(None, path) for path in paths])
+    return read_images(paths)
 
 
 def refused(*paths: str) -> str:
@@ -91,7 +91,7 @@ def test_times_and_streams(tmp_path: Path, stamps: Any, texts: list[str] | None)
 def test_several_files_are_one_log(tmp_path: Path) -> None:
     a = saved(tmp_path, "a.npz", x=X, timestamp=[5000, 1000, 9000])
     b = saved(tmp_path, "b.npz", x=X + 100, timestamp=[4000, 5000, 6000])
-    images = read_images([("first", a), (None, b)], "second")
+    images = read_images([f"first={a}", b], "second")
     assert images.table.streams == ["second", "first", "first", "second", "second", "first"]
     assert images.table.timestamps == ["4000", "5000", "1000", "5000", "6000", "9000"]
     assert images.table.values[:, 0].tolist() == [100, 0, 20, 120, 140, 40]
@@ -167,7 +167,7 @@ def test_a_damaged_npz_is_refused_or_read(tmp_path: Path, data: st.DataObject) -
 def test_a_name_given_twice(tmp_path: Path) -> None:
     path = saved(tmp_path, x=X, stream=["a", "b", "c"])
     with pytest.raises(DataError, match="it names its streams itself"):
-        read_images([("camera", path)])
+        read_images([f"camera={path}"])
 
 
 def test_nothing_given() -> None:
@@ -267,9 +267,9 @@ import sys
 sys.modules["PIL"] = sys.modules["PIL.Image"] = None
 from detector.adapters.images import read_images
 from schemas.errors import UserError
-assert len(read_images([(None, {npz!r})]).table) == 3
+assert len(read_images([{npz!r}]).table) == 3
 try:
-    read_images([(None, {str(tmp_path)!r})])
+    read_images([{str(tmp_path)!r}])
 except UserError as error:
     print(error)
 """

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from schemas.frame import Frame
 from schemas.errors import DataError, SettingsError
+from schemas.frame import Frame
 from trainer.images.augmentation import Augmentation, read_region, shifted
 from trainer.images.autoencoder import (
     ConvAutoencoder,

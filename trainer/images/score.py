@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from schemas.frame import Frame
 from schemas.errors import SettingsError
+from schemas.frame import Frame
 
 #: Added to each pixel's normal error, as a share of the mean over all pixels: a pixel that was never wrong (the black
 #: around a thing) is not infinitely sensitive.

@@ -85,6 +85,7 @@ class Manifest(Frozen):
     window: int = Field(ge=1, description="readings in a window, the newest last")
     interval_s: float = Field(gt=0, description="seconds between readings of a stream")
     season: Season | None = Field(None, description="context: what is usual at this time; null: the graph has none")
+    score: str = Field("residual of the newest reading", description="what a raw score is made of")
     smoothing_span: float = Field(1, ge=1, description="span of the moving average of raw scores; 1 is none")
     batching: Batching = Batching()
     calibration: Calibration

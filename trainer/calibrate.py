@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +12,39 @@ from detector.adapters.files import Table
 from detector.engine.calibration import FLOOR, needed, split_conformal, tail
 from detector.engine.engine import Engine, smoothing_weights
 from detector.engine.model import Model
-from detector.engine.readings import Readings
+from detector.engine.readings import Readings, at_once
 from schemas.errors import DataError
-from trainer.data import Prepared, rows_by_stream
+from schemas.manifest import Season
+from trainer.data import rows_by_stream
 
-#: Readings per call of the engine; any number gives the same scores.
+#: Readings per call of the engine, at most; any number gives the same scores.
 BATCH = 4096
 
 Scores = NDArray[np.float64]
+
+
+class Split(Protocol):
+    """Data of S streams, divided into stretches: what a manifest says of them."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """S streams."""
+
+    @property
+    def window(self) -> int:
+        """W."""
+
+    @property
+    def interval_ns(self) -> int:
+        """Between readings."""
+
+    @property
+    def season(self) -> Season | None:
+        """What the context is made from."""
+
+    @property
+    def calibration_start(self) -> NDArray[np.int64]:
+        """``[S]``, ns: readings from here on are of the calibration stretch."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +68,7 @@ class Calibrated:
     warnings: list[str]
 
 
-def calibrate(draft: Model, table: Table, data: Prepared, rate: float) -> Calibrated:
+def calibrate(draft: Model, table: Table, data: Split, rate: float) -> Calibrated:
     """Thresholds at which a share ``rate`` of normal readings scores above 1. ``draft``: thresholds of 1 throughout.
 
     A stream with enough scores for the rate gets a threshold of its own, the others that of all scores together. Raises
@@ -71,7 +97,7 @@ def calibrate(draft: Model, table: Table, data: Prepared, rate: float) -> Calibr
     return Calibrated(group, threshold, own, *tail(score / threshold[stream]), times, stream, score, warnings)
 
 
-def _raw_scores(draft: Model, table: Table, data: Prepared) -> tuple[NDArray[np.int64], NDArray[np.int64], Scores]:
+def _raw_scores(draft: Model, table: Table, data: Split) -> tuple[NDArray[np.int64], NDArray[np.int64], Scores]:
     """Times, streams and smoothed scores ``[n]`` of the calibration stretch.
 
     The newest readings before it go in first, so that its first reading is scored as any other; all of them where the
@@ -90,8 +116,9 @@ def _raw_scores(draft: Model, table: Table, data: Prepared) -> tuple[NDArray[np.
     score = np.full(len(rows), np.nan)
     fresh = table.times[rows] >= data.calibration_start[stream[rows]]
     names = [table.streams[row] for row in rows]
-    for at in range(0, len(rows), BATCH):
-        part = slice(at, at + BATCH)
+    size = at_once(BATCH, draft.manifest.values)
+    for at in range(0, len(rows), size):
+        part = slice(at, at + size)
         readings = Readings(0, names[part], table.times[rows[part]], table.values[rows[part]])
         score[part] = engine.process([readings]).score
     kept = fresh & ~np.isnan(score)

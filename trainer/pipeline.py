@@ -10,9 +10,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,17 +19,17 @@ from numpy.typing import NDArray
 
 from detector.adapters.files import Table
 from detector.adapters.folder import read_model
-from detector.engine.calibration import FLOOR
 from detector.engine.model import Model, StreamValues
 from schemas.errors import UserError
-from schemas.manifest import Batching, Calibration, Channel, Manifest, Training
-from schemas.moment import SECOND_NS, format_time
+from schemas.manifest import Channel
+from schemas.moment import SECOND_NS
 from trainer.batches import Batches
-from trainer.calibrate import Calibrated, calibrate
-from trainer.data import Prepared, fingerprint, prepare
+from trainer.calibrate import calibrate
+from trainer.data import Prepared, prepare
 from trainer.export import gate, to_onnx
 from trainer.fit import Curve, fit, mean_square_error
 from trainer.graph import Graph
+from trainer.manifests import draft_manifest, finished, single
 from trainer.models import Architecture, default_window
 from trainer.report import Report, collect
 from trainer.selection import (
@@ -50,8 +47,8 @@ from trainer.selection import (
 from trainer.settings import AUTO, FitSettings
 from trainer.warm import Start, read_ancestor, weights_of
 
-#: Distributions whose versions may change a model.
-MAKERS = ("residual", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy")
+#: What scores of sensors are made of, as the manifest names it.
+NEWEST = "residual of the newest reading"
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,7 @@ def learn(
     make = chosen if settings.model == AUTO else drafted
     draft = make(table, settings, catalogue, say)
     calibrated = calibrate(draft.model, table, draft.data, settings.rate)
-    model = _finished(draft.model, calibrated)
+    model = finished(draft.model, calibrated)
     say(f"calibrated on {len(calibrated.score)} scores: raw {calibrated.group:.4g} counts as 1")
     mean_square = draft.mean_square.mean(axis=0)
     report = collect(table, draft.data, draft.curve, calibrated, mean_square, draft.settings)
@@ -128,7 +125,8 @@ def drafted(
     onnx_bytes = to_onnx(graph, network.shape)
     batching, parity = gate(graph, onnx_bytes, data.calibration, settings.seed)
     say(f"{settings.model} fitted and exported; PyTorch and ONNX Runtime agree within {parity:.1e} of a score")
-    manifest = _manifest(table, data, settings, curve, batching, onnx_bytes, catalogue, parity)
+    channels = _channels(table, data, catalogue)
+    manifest = draft_manifest(table, data, channels, settings, curve, batching, onnx_bytes, parity, score=NEWEST)
     model = Model(manifest, onnx_bytes, _values(data))
     return Draft(model, network, data, curve, mean_square.numpy(), settings, fit_s, parity)
 
@@ -189,81 +187,9 @@ def _values(data: Prepared) -> StreamValues:
     )
 
 
-def _manifest(
-    table: Table,
-    data: Prepared,
-    settings: FitSettings,
-    curve: Curve,
-    batching: Batching,
-    onnx_bytes: bytes,
-    catalogue: Sequence[Channel] | None,
-    parity: float,
-) -> Manifest:
-    """The manifest of a draft, whose thresholds are 1: scores of it are raw."""
-    metrics = {"fit_loss": curve.fit[curve.best], "validation_loss": curve.validation[curve.best], "parity": parity}
-    return Manifest(
-        model=settings.model,
-        channels=_channels(table, data, catalogue),
-        window=data.window,
-        interval_s=data.interval_ns / SECOND_NS,
-        season=data.season,
-        smoothing_span=settings.smoothing_span,
-        batching=batching,
-        calibration=Calibration(rate=settings.rate, readings=0, threshold=1.0, floor=FLOOR),
-        training=Training(
-            start=format_time(int(table.times.min())),
-            end=format_time(int(table.times.max())),
-            readings=len(table),
-            streams=len(data.names),
-            calibration_start=format_time(int(data.calibration_start.min())),
-            data_sha256=fingerprint(table),
-            seed=settings.seed,
-        ),
-        metrics={name: value for name, value in metrics.items() if np.isfinite(value)},
-        graph_sha256=hashlib.sha256(onnx_bytes).hexdigest(),
-        made_with=versions(),
-    )
-
-
 def _channels(table: Table, data: Prepared, catalogue: Sequence[Channel] | None) -> tuple[Channel, ...]:
     units = [channel.unit for channel in catalogue] if catalogue else [None] * data.channels
     return tuple(
-        Channel(name=name, unit=unit, min=_number(low), max=_number(high))
+        Channel(name=name, unit=unit, min=single(low), max=single(high))
         for name, unit, low, high in zip(table.channels, units, data.scaling.low, data.scaling.high, strict=True)
     )
-
-
-def _number(value: np.float32) -> float | None:
-    """The shortest decimal that is this 32-bit number; None where nothing was observed."""
-    return None if np.isnan(value) else float(str(value))
-
-
-def _finished(draft: Model, calibrated: Calibrated) -> Model:
-    calibration = draft.manifest.calibration.model_copy(
-        update={"readings": len(calibrated.score), "threshold": calibrated.group}
-    )
-    streams = replace(
-        draft.streams,
-        threshold=calibrated.threshold,
-        tail_score=calibrated.tail_score,
-        tail_p=calibrated.tail_p,
-    )
-    in_thresholds = calibrated.score / calibrated.threshold[calibrated.stream]
-    metrics = {
-        **draft.manifest.metrics,
-        "median_score": float(np.median(calibrated.score)),  # raw
-        "realised_rate": float(np.mean(in_thresholds > 1)),
-    }
-    manifest = draft.manifest.model_copy(update={"calibration": calibration, "metrics": metrics})
-    return Model(manifest, draft.graph, streams)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what made the model, by name."""
-    found = {"python": platform.python_version()}
-    for name in MAKERS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # one of the two builds of ONNX Runtime
-            continue
-    return found

@@ -1,0 +1,103 @@
+"""The manifest of a model that was just fitted: what it was fitted on, and how."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from detector.adapters.files import Table
+from detector.engine.calibration import FLOOR
+from detector.engine.model import Model
+from schemas.frame import Frame
+from schemas.manifest import Batching, Calibration, Channel, Manifest, Training
+from schemas.moment import SECOND_NS, format_time
+from trainer.calibrate import Calibrated, Split
+from trainer.data import fingerprint
+from trainer.fit import Curve
+from trainer.settings import FitSettings
+
+#: Distributions whose versions may change a model.
+MAKERS = ("residual", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy")
+
+
+def draft_manifest(
+    table: Table,
+    data: Split,
+    channels: Sequence[Channel],
+    settings: FitSettings,
+    curve: Curve,
+    batching: Batching,
+    onnx_bytes: bytes,
+    parity: float,
+    *,
+    score: str,
+    frame: Frame | None = None,
+) -> Manifest:
+    """The manifest of a model that is not calibrated: its thresholds are 1, scores of it are raw."""
+    metrics = {"fit_loss": curve.fit[curve.best], "validation_loss": curve.validation[curve.best], "parity": parity}
+    return Manifest(
+        model=settings.model,
+        channels=tuple(channels),
+        frame=frame,
+        window=data.window,
+        interval_s=data.interval_ns / SECOND_NS,
+        season=data.season,
+        score=score,
+        smoothing_span=settings.smoothing_span,
+        batching=batching,
+        calibration=Calibration(rate=settings.rate, readings=0, threshold=1.0, floor=FLOOR),
+        training=Training(
+            start=format_time(int(table.times.min())),
+            end=format_time(int(table.times.max())),
+            readings=len(table),
+            streams=len(data.names),
+            calibration_start=format_time(int(data.calibration_start.min())),
+            data_sha256=fingerprint(table),
+            seed=settings.seed,
+        ),
+        metrics={name: value for name, value in metrics.items() if np.isfinite(value)},
+        graph_sha256=hashlib.sha256(onnx_bytes).hexdigest(),
+        made_with=versions(),
+    )
+
+
+def finished(draft: Model, calibrated: Calibrated) -> Model:
+    """The model with its thresholds."""
+    calibration = draft.manifest.calibration.model_copy(
+        update={"readings": len(calibrated.score), "threshold": calibrated.group}
+    )
+    streams = replace(
+        draft.streams,
+        threshold=calibrated.threshold,
+        tail_score=calibrated.tail_score,
+        tail_p=calibrated.tail_p,
+    )
+    in_thresholds = calibrated.score / calibrated.threshold[calibrated.stream]
+    metrics = {
+        **draft.manifest.metrics,
+        "median_score": float(np.median(calibrated.score)),  # raw
+        "realised_rate": float(np.mean(in_thresholds > 1)),
+    }
+    manifest = draft.manifest.model_copy(update={"calibration": calibration, "metrics": metrics})
+    return Model(manifest, draft.graph, streams)
+
+
+def single(value: np.float32) -> float | None:
+    """The shortest decimal that is this 32-bit number; None where nothing was observed."""
+    return None if np.isnan(value) else float(str(value))
+
+
+def versions() -> dict[str, str]:
+    """Versions of what made the model, by name."""
+    found = {"python": platform.python_version()}
+    for name in MAKERS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # one of the two builds of ONNX Runtime
+            continue
+    return found

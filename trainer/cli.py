@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detector.adapters.aside import aside
 from detector.adapters.folder import check_target, read_model, write_model
 from schemas.errors import ModelError, ResidualError, SettingsError
 from trainer.settings import PREFIX, TABLE, FitSettings
+
+if TYPE_CHECKING:
+    from trainer.pipeline import Learned
 
 #: Settings that have a flag of their own, and what stands for its value in --help; all others go by ``--set``.
 FLAGS = {
@@ -89,6 +92,7 @@ def _epilog() -> str:
     return "\n".join([
         "DATA is CSV, CSV.gz or Parquet with a column `timestamp`, optionally `stream`, and a column per channel;",
         "several files are one log, merged by time. A topic is read back from its newest reading, by --span.",
+        "Images: an .npz with x[N,H,W] or x[N,H,W,bands], or a folder of PNG and JPEG whose sub-folders are streams.",
         "",
         f"Settings, as flags, --set KEY=VALUE, variables {PREFIX}KEY or keys of [{TABLE}] in residual.toml:",
         *lines,
@@ -113,15 +117,11 @@ def _given(namespace: argparse.Namespace) -> dict[str, Any]:
 def _fit(namespace: argparse.Namespace) -> int:
     settings = FitSettings.load(_given(namespace), namespace.config)
     check_target(namespace.out)  # before an hour of training, not after
-    from trainer.data import load, read_catalogue
-    from trainer.pipeline import learn
 
     def say(line: str) -> None:
         print(f"trainer: {line}", file=sys.stderr, flush=True)
 
-    catalogue = None if settings.channels is None else read_catalogue(settings.channels)
-    table = load(namespace.data, settings, catalogue)
-    learned = learn(table, settings, catalogue, say)
+    learned = _learned(namespace.data, settings, say)
     for warning in learned.warnings:
         say(f"warning: {warning}")
     from trainer.page import PAGE_FILE, render
@@ -135,6 +135,20 @@ def _fit(namespace: argparse.Namespace) -> int:
     })  # fmt: skip
     print(f"{namespace.out}: {learned.model.manifest.model} model of {len(learned.model.manifest.channels)} channels")
     return 0
+
+
+def _learned(sources: Sequence[str], settings: FitSettings, say: Callable[[str], None]) -> Learned:
+    from detector.adapters.images import are_images, read_images
+    from trainer.data import load, read_catalogue
+
+    if are_images(sources):
+        from trainer.images.pipeline import learn_images
+
+        return learn_images(read_images(sources, settings.stream), settings, say)
+    from trainer.pipeline import learn
+
+    catalogue = None if settings.channels is None else read_catalogue(settings.channels)
+    return learn(load(sources, settings, catalogue), settings, catalogue, say)
 
 
 def _report(namespace: argparse.Namespace) -> int:

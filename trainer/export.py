@@ -7,18 +7,22 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from detector.engine.scorer import CONTEXT, INPUTS, OUTPUTS, Scorer
+from detector.engine.readings import at_once
+from detector.engine.scorer import CONTEXT, INPUTS, MAP, OUTPUTS, WINDOW, Scorer
 from schemas.errors import ParityError
+from schemas.frame import Frame
 from schemas.manifest import Batching
-from trainer.data import Given, Windows
+from trainer.data import Given
 from trainer.graph import Graph
+from trainer.images.graph import ImageGraph
 from trainer.models import Shape
 
 #: What torch's exporter speaks natively; ONNX Runtime 1.20, the oldest that is allowed, reads up to 21.
@@ -33,6 +37,12 @@ FIXED = 64
 #: Windows that the gate looks at, spread over the calibration stretch.
 GATE_WINDOWS = 512
 
+#: A window of so many numbers that memory allows fewer: each is looked at many times over.
+GATE_SHARE = 32
+
+#: Numbers in a window beyond which each is scored by itself.
+LARGE = 1 << 15
+
 TOLERANCE = 1e-4
 
 Floats = NDArray[np.float32]
@@ -40,21 +50,35 @@ Floats = NDArray[np.float32]
 
 def to_onnx(graph: Graph, shape: Shape) -> bytes:
     """The ONNX file's bytes; the same weights give the same bytes on every machine with the same torch."""
-    example: list[Tensor] = [
-        torch.zeros(2, shape.window, shape.channels),
-        torch.ones(2, shape.window, shape.channels, dtype=torch.bool),
-        torch.zeros(2, shape.channels),
-        torch.ones(2, shape.channels),
-    ]
+    example = _example((shape.window, shape.channels), shape.channels)
     if shape.context:
         example.append(torch.zeros(2, shape.context))
+    return _exported(graph, example, [*OUTPUTS, WINDOW])
+
+
+def image_to_onnx(graph: ImageGraph, frame: Frame) -> bytes:
+    """The same for images."""
+    return _exported(graph, _example((1, frame.values), frame.bands), [*OUTPUTS, WINDOW, MAP])
+
+
+def _example(reading: tuple[int, int], channels: int) -> list[Tensor]:
+    """Two windows of this shape, observed throughout."""
+    return [
+        torch.zeros(2, *reading),
+        torch.ones(2, *reading, dtype=torch.bool),
+        torch.zeros(2, channels),
+        torch.ones(2, channels),
+    ]
+
+
+def _exported(graph: nn.Module, example: list[Tensor], outputs: list[str]) -> bytes:
     batch = {0: torch.export.Dim("B")}
     with _quiet():
         program = torch.onnx.export(
             graph.eval(),
             tuple(example),
             input_names=[*INPUTS, CONTEXT][: len(example)],
-            output_names=[*OUTPUTS, "window"],
+            output_names=outputs,
             opset_version=OPSET,
             dynamo=True,
             dynamic_shapes=(batch,) * len(example),
@@ -95,7 +119,16 @@ def _stripped(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def gate(graph: Graph, onnx_bytes: bytes, held_out: Windows, seed: int) -> tuple[Batching, float]:
+class HeldOut(Protocol):
+    """Windows that a gate may look at."""
+
+    def __len__(self) -> int: ...
+
+    def raw(self, chosen: NDArray[np.int64]) -> Given:
+        """Windows as the graph is given them."""
+
+
+def gate(graph: Graph | ImageGraph, onnx_bytes: bytes, held_out: HeldOut, seed: int) -> tuple[Batching, float]:
     """How batches must be shaped, once the exported graph is shown to say what ``graph`` says, and by how much they
     differ: the largest |Δ| of a score over max(|score|, median score). Raises ParityError.
 
@@ -103,12 +136,16 @@ def gate(graph: Graph, onnx_bytes: bytes, held_out: Windows, seed: int) -> tuple
     2. Scores are the same to the last bit for every batch size and order, or else for one fixed batch size.
     """
     rng = np.random.default_rng(seed)
-    chosen = np.unique(np.linspace(0, len(held_out) - 1, GATE_WINDOWS).astype(np.int64))
+    values = held_out.raw(np.zeros(1, np.int64)).x.size
+    count = at_once(GATE_WINDOWS, GATE_SHARE * values)
+    chosen = np.unique(np.linspace(0, len(held_out) - 1, count).astype(np.int64))
     whole = held_out.raw(chosen)
     holed = whole._replace(x=np.where(rng.random(whole.x.shape) < 0.1, np.float32(np.nan), whole.x))
     given = _rows([whole, holed])
-    worst = _check_parity(graph, Scorer(onnx_bytes, Batching()), given)
+    worst = _check_parity(graph, Scorer(onnx_bytes, Batching(fixed=1 if values > LARGE else None)), given)
 
+    if values > LARGE:  # nothing is gained by batches of large images, and eight of them are much memory
+        return Batching(fixed=1), worst
     scorer = Scorer(onnx_bytes, Batching())
     if scorer.provider == "CPUExecutionProvider" and _steady(scorer, given, SIZES, rng):
         return Batching(), worst
@@ -125,20 +162,21 @@ def _rows(parts: Sequence[Given], chosen: NDArray[np.int64] | slice = slice(None
     return Given(x, loc, scale, np.concatenate(contexts)[chosen] if contexts else None)
 
 
-def _check_parity(graph: Graph, scorer: Scorer, given: Given) -> float:
+def _check_parity(graph: Graph | ImageGraph, scorer: Scorer, given: Given) -> float:
     """|Δ| ≤ 1e-4 · max(|score|, median score); likewise each channel's error; expected values in scaled units.
 
     The first half of the windows is whole, the second the same with holes. The result is the scores' largest share.
     """
     with torch.no_grad():
         inputs = (given.x, ~np.isnan(given.x), *given[1:])
-        outputs = graph(*(None if a is None else torch.from_numpy(a) for a in inputs))
-    score, error, expected, window = (output.numpy() for output in outputs)
+        outputs = graph(*(torch.from_numpy(a) for a in inputs if a is not None))
+    score, error, expected, window = (output.numpy() for output in outputs[:4])
     served_score, served_error, served_expected = scorer.score(*given)
     served_window = scorer.window(*given)
     usual = float(np.median(score[: len(score) // 2]))  # of the whole windows: holes raise a score
     unit = np.maximum(given.scale, np.abs(expected) * 1e-3)
-    unit3 = np.maximum(given.scale[:, None], np.abs(window) * 1e-3)
+    each = np.tile(given.scale, window.shape[2] // given.scale.shape[1])  # of an image one for each pixel's bands
+    unit3 = np.maximum(each[:, None], np.abs(window) * 1e-3)
     found = []
     for name, difference, allowed in (
         ("score", served_score - score, np.maximum(np.abs(score), usual)),

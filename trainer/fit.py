@@ -40,6 +40,8 @@ def fit(data: Prepared, settings: FitSettings, start: Start | None = None) -> tu
     models are fitted one by one; the curve is the longest of theirs.
     """
     names = members_of(settings.model)
+    if settings.loss == "bce":  # readings of sensors have no bounds, so their values are no probabilities
+        raise SettingsError("setting 'loss': bce is for images, whose values lie between 0 and 1: take another")
     if settings.frozen and (start is None or len(names) > 1):
         raise SettingsError(
             "setting 'freeze': it keeps layers of --init-from as they are, of a model that is not joined"
@@ -51,8 +53,8 @@ def fit(data: Prepared, settings: FitSettings, start: Start | None = None) -> tu
         ]
         curve = max((curve for _, curve in fitted), key=lambda curve: len(curve.fit))
         return Several([network for network, _ in fitted]).eval(), curve
-    kind, size = MODELS[settings.model], _size(settings)
-    with _deterministic(settings):
+    kind, size = MODELS[settings.model], size_of(settings)
+    with deterministic(settings):
         network = kind.build(_shape(data), size).to(device())
         batches, validation = Batches(data.fit, device()), Batches(data.validation, device())
         if network.solve(lambda: ((batch.z, batch.context) for batch in batches.in_order())):
@@ -86,12 +88,14 @@ def _shape(data: Prepared) -> Shape:
     return Shape(data.window, data.channels, 0 if data.context is None else data.context.shape[1])
 
 
-def _size(settings: FitSettings) -> Size:
+def size_of(settings: FitSettings) -> Size:
+    """How large a network the settings ask for."""
     return Size(settings.latent, settings.hidden, settings.depth, settings.dropout, settings.variance)
 
 
 @contextmanager
-def _deterministic(settings: FitSettings) -> Iterator[None]:
+def deterministic(settings: FitSettings) -> Iterator[None]:
+    """The same seed, the same weights: torch's random state, threads and algorithms, as they were afterwards."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(settings.threads)  # how a sum is split over threads changes its last digits
     torch.use_deterministic_algorithms(True)
@@ -149,7 +153,7 @@ def _descend(network: Architecture, batches: Batches, validation: Batches, setti
     curve = Curve()
     kept, best, least = copy.deepcopy(network.state_dict()), 0, math.inf
     began = time.monotonic()
-    with _Progress(settings.epochs) as progress:
+    with Progress(settings.epochs) as progress:
         for epoch in range(settings.epochs):
             warm = epoch / max(settings.epochs - 1, 1)
             network.train()
@@ -211,14 +215,14 @@ def mean_square_error(network: Architecture, held_out: Batches) -> Tensor:
     return torch.where(count > 0, total / count.clamp(min=1), 1.0).float()
 
 
-class _Progress:
+class Progress:
     """A bar on a terminal, a line per tenth of the way in a log."""
 
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
-        self.bar = tqdm(total=epochs, desc="fit", unit="epoch", leave=False) if sys.stderr.isatty() else None
+    def __init__(self, epochs: int, unit: str = "epoch") -> None:
+        self.epochs, self.unit = epochs, unit
+        self.bar = tqdm(total=epochs, desc="fit", unit=unit, leave=False) if sys.stderr.isatty() else None
 
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -226,9 +230,10 @@ class _Progress:
             self.bar.close()
 
     def say(self, epoch: int, fit_loss: float, validation_loss: float) -> None:
+        """After each epoch, from 0."""
         if self.bar is not None:
             self.bar.update()
             self.bar.set_postfix(fit=f"{fit_loss:.4f}", validation=f"{validation_loss:.4f}")
         elif (epoch + 1) % max(self.epochs // 10, 1) == 0 or epoch == 0:
-            text = f"epoch {epoch + 1} of at most {self.epochs}: loss {fit_loss:.4f}, validation {validation_loss:.4f}"
-            print(text, file=sys.stderr, flush=True)
+            text = f"{self.unit} {epoch + 1} of at most {self.epochs}: loss {fit_loss:.4f}"
+            print(f"{text}, validation {validation_loss:.4f}", file=sys.stderr, flush=True)

@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from detector.adapters.files import Table
@@ -224,7 +225,7 @@ def microseconds(model: Model, given: Given) -> float:
     return 1e6 * min(runs) / len(given.x)
 
 
-def parameters(network: Architecture) -> int:
+def parameters(network: nn.Module) -> int:
     """Numbers that were learned."""
     return sum(tensor.numel() for tensor in network.state_dict().values())
 

@@ -18,8 +18,8 @@ PREFIX = "RESIDUAL_TRAINER_"
 #: The model is chosen by what it finds of planted faults.
 AUTO = "auto"
 
-#: Readings of sensors have no bounds, so their values are no probabilities.
-SENSOR_LOSSES = ("gaussian", *(name for name in LOSSES if name != "bce"))
+MEASURES = ("error", "ssim", "error+ssim")
+ALL_LOSSES = ("gaussian", *LOSSES)
 
 
 class FitSettings(Settings):
@@ -32,7 +32,7 @@ class FitSettings(Settings):
     model: str = Field(AUTO, description=f"auto (the best of some), {', '.join(MODELS)}, or several joined by +")
     stream: str = Field("default", min_length=1, max_length=1024, description="stream of a file that names none")
     channels: str | None = Field(None, description="TOML file with a [[channel]] each: name, unit, min, max")
-    epochs: int = Field(60, ge=1, description="passes over the data, at most")
+    epochs: int = Field(60, ge=1, description="passes over the data, at most; images: as many as 1000 steps take")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of everything random: the same seed, the same model")
     window: int | None = Field(None, ge=1, le=4096, description="readings in a window; the architecture's own default")
     latent: int | None = Field(None, ge=1, description="size of the code; the architecture's own default")
@@ -40,18 +40,25 @@ class FitSettings(Settings):
     depth: int | None = Field(None, ge=1, le=8, description="hidden layers on either side; the model's own default")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of hidden units left out in training")
     variance: float = Field(0.9, gt=0, le=1, description="pca without latent: share of the variance that is kept")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="step size of Adam")
-    batch_size: int = Field(128, ge=1, description="windows of a training step")
-    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay of Adam")
-    loss: str = Field("mse", description=f"training loss: {', '.join(SENSOR_LOSSES)}; the score is a residual always")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="step size of Adam; images: 3e-3 in one cycle")
+    batch_size: int = Field(128, ge=1, description="windows of a training step; images: 32")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay of Adam; images: 1e-4")
+    loss: str = Field("mse", description=f"training loss: {', '.join(ALL_LOSSES)} (bce: images); the score: a residual")
     noise: float | None = Field(
         None, ge=0, description="noise added in training, in standard deviations (denoising); the model's own default"
     )
     mask_cells: float = Field(0.0, ge=0, lt=1, description="share of cells hidden in training (denoising)")
     mask_channels: float = Field(0.0, ge=0, lt=1, description="share of channels hidden in training")
     mask_spans: float = Field(0.0, ge=0, le=1, description="share of windows with a span hidden in training")
-    beta: float = Field(0.1, ge=0, description="…-vae: weight of the code's divergence from its prior")
+    beta: float = Field(0.1, ge=0, description="…-vae: weight of the code's divergence from its prior; images: 0.005")
     warm_up: float = Field(0.2, ge=0, le=1, description="…-vae: share of the epochs in which beta rises from 0")
+    shift: int | None = Field(
+        None, ge=0, le=4, description="images: pixels that they may move, in training and in the score; 1, small ones 0"
+    )
+    brightness: float = Field(0.0, ge=0, lt=1, description="images: share by which light may change, in training")
+    region: str | None = Field(None, description="images: a picture of their size, black where pixels do not count")
+    measures: str = Field("error+ssim", description="images: what a pixel's error is: error, ssim or error+ssim")
+    top: float = Field(1.0, gt=0, le=1, description="images: the score is the mean of this share of worst pixels")
     context: str = Field(
         "auto", description="season as context: auto (found in the data), none, or a period such as 1d"
     )
@@ -64,7 +71,7 @@ class FitSettings(Settings):
     calibration_share: float = Field(0.3, gt=0, lt=1, description="last share of a stream, for its threshold only")
     validation_share: float = Field(1 / 7, gt=0, lt=1, description="last share of the rest, for early stopping only")
     rate: float = Field(1e-3, gt=0, lt=1, description="promised share of normal readings that score above 1")
-    smoothing_span: float = Field(8, ge=1, le=1000, description="span of the moving average of raw scores; 1 is none")
+    smoothing_span: float = Field(8, ge=1, le=1000, description="span of the mean of raw scores; 1 is none; images: 1")
     scale_floor: float = Field(0.01, gt=0, le=1, description="least scale, as a share of the channel's normal range")
     error_floor: float = Field(0.01, gt=0, description="added to a channel's normal mean square error, scaled units")
     span: Duration = Field(
@@ -91,9 +98,16 @@ class FitSettings(Settings):
     @field_validator("loss")
     @classmethod
     def _a_loss(cls, name: str) -> str:
-        if name not in SENSOR_LOSSES:
-            raise ValueError(f"one of {', '.join(SENSOR_LOSSES)}")
+        if name not in ALL_LOSSES:
+            raise ValueError(f"one of {', '.join(ALL_LOSSES)}")
         return name
+
+    @field_validator("measures")
+    @classmethod
+    def _measures(cls, text: str) -> str:
+        if text not in MEASURES:
+            raise ValueError(f"one of {', '.join(MEASURES)}")
+        return text
 
     @field_validator("context")
     @classmethod

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import nn
 
 from detector.adapters.folder import read_model
 from detector.engine.model import Model
@@ -40,7 +41,7 @@ class Ancestor:
     weights: dict[str, torch.Tensor]
 
 
-def weights_of(network: Architecture) -> bytes:
+def weights_of(network: nn.Module) -> bytes:
     """The file's bytes."""
     return save({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
 
@@ -107,7 +108,7 @@ class Start:
         return copied
 
 
-def freeze(network: Architecture, prefixes: tuple[str, ...]) -> None:
+def freeze(network: nn.Module, prefixes: tuple[str, ...]) -> None:
     """Keep the parameters whose names begin so as they are. Raises SettingsError for a prefix that none has."""
     for prefix in prefixes:
         chosen = [p for name, p in network.named_parameters() if name == prefix or name.startswith(prefix + ".")]

@@ -12,11 +12,15 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from detector.engine.readings import at_once
 from schemas.errors import ModelError
 from schemas.manifest import Batching
 
 #: Windows per call of ONNX Runtime. Large enough to hide the call's own cost, small enough to stay in the cache.
 CHUNK = 512
+
+#: A graph makes so many numbers at once of each value of an image.
+IMAGE_SHARE = 16
 
 INPUTS = ("x", "mask", "loc", "scale")
 CONTEXT = "context"
@@ -48,7 +52,8 @@ class Scorer:
         if missing:
             raise ModelError(f"the model's graph lacks {', '.join(sorted(missing))}: fit it again")
         self._batching = batching
-        self._chunk = batching.fixed or max(CHUNK // batching.multiple, 1) * batching.multiple
+        most = at_once(CHUNK, IMAGE_SHARE * self._session.get_inputs()[0].shape[-1]) if self.images else CHUNK
+        self._chunk = batching.fixed or max(most // batching.multiple, 1) * batching.multiple
         self._run_options = ort.RunOptions()
         self._run_options.only_execute_path_to_fetches = True  # `window` costs nothing unless asked for
         self.provider: str = self._session.get_providers()[0]

@@ -35,8 +35,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 from detector.adapters.images import read_images  # noqa: E402
 from detector.engine.pictures import error_png  # noqa: E402
 from schemas.frame import Frame  # noqa: E402
+from trainer.images.architecture import as_images  # noqa: E402
 from trainer.images.augmentation import Augmentation, shifted  # noqa: E402
-from trainer.images.autoencoder import ConvAutoencoder, VariationalConvAutoencoder, as_images  # noqa: E402
+from trainer.images.autoencoder import ConvAutoencoder, VariationalConvAutoencoder  # noqa: E402
 from trainer.images.score import PixelScore, Reduction, tolerance  # noqa: E402
 from trainer.models.architecture import Size  # noqa: E402
 

@@ -18,13 +18,9 @@ from torch import Tensor, nn
 
 from schemas.errors import DataError, SettingsError
 from schemas.frame import Frame
+from trainer.images.architecture import as_images, as_readings
 from trainer.images.augmentation import Augmentation, read_region, shifted
-from trainer.images.autoencoder import (
-    ConvAutoencoder,
-    VariationalConvAutoencoder,
-    as_images,
-    as_readings,
-)
+from trainer.images.autoencoder import ConvAutoencoder, VariationalConvAutoencoder
 from trainer.images.score import PixelScore, Reduction, blurred, dissimilarity, least, squared_error, tolerance
 from trainer.models.architecture import Size
 

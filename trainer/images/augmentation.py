@@ -36,6 +36,40 @@ class Augmentation:
         return z
 
 
+@dataclass(frozen=True)
+class ImageCorruption:
+    """What a network is shown in training instead of the truth; see ``trainer.corruption``. What is hidden is black."""
+
+    noise: float = 0.0
+    """Standard deviation of the noise added to every pixel, as a share of the range."""
+    mask_cells: float = 0.0
+    """Share of single pixels hidden."""
+    mask_spans: float = 0.0
+    """Share of images with a hidden square of half the shorter side."""
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """A spoilt copy of images ``[B, bands, H, W]``; ``z`` itself where nothing is set."""
+        B, _, H, W = z.shape
+        if self.noise:
+            z = z + self.noise * torch.randn_like(z)
+        if self.mask_cells:
+            z = z * (torch.rand(B, 1, H, W, device=z.device) >= self.mask_cells)
+        if self.mask_spans:
+            z = z * ~self._squares(B, H, W, z.device)
+        return z
+
+    def _squares(self, B: int, H: int, W: int, device: torch.device) -> Tensor:
+        """``[B, 1, H, W]``, true in the square of those images that have one."""
+        side = max(min(H, W) // 2, 1)
+        inside = []
+        for extent in (H, W):
+            start = torch.randint(0, extent - side + 1, (B, 1), device=device)
+            place = torch.arange(extent, device=device)  # [extent]
+            inside.append((place >= start) & (place < start + side))  # [B, extent]
+        chosen = torch.rand(B, 1, 1, 1, device=device) < self.mask_spans
+        return (inside[0][:, None, :, None] & inside[1][:, None, None, :]) & chosen
+
+
 def shifted(z: Tensor, down: Tensor, right: Tensor) -> Tensor:
     """Each image of ``[B, bands, H, W]`` moved by its own whole numbers ``[B]``; the edge repeats."""
     B, _, H, W = z.shape

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from schemas.frame import Frame
+from trainer.images.architecture import ImageAutoencoder
 from trainer.models.architecture import Size
 from trainer.models.variational import LEAST, MOST, gaussian_divergence
 
@@ -23,15 +24,14 @@ from trainer.models.variational import LEAST, MOST, gaussian_divergence
 HALVED, PLACED = 16, 8
 
 
-class ConvAutoencoder(nn.Module):
+class ConvAutoencoder(ImageAutoencoder):
     """``depth`` convolutions, each of which halves the image, and a last one that makes a code of each patch."""
 
     def __init__(self, frame: Frame, size: Size) -> None:
-        super().__init__()
+        super().__init__(frame)
         shorter = min(frame.height, frame.width)
         depth, places = size.depth or (3 if shorter > HALVED else 2), 4 if shorter > PLACED else 2
         hidden, latent = size.hidden or 32, size.latent or 16
-        self.frame = frame
         self.reach = places << depth
         self.grid = (-(-frame.height // self.reach), -(-frame.width // self.reach))
         self.code_size = latent * self.grid[0] * self.grid[1]
@@ -64,10 +64,6 @@ class ConvAutoencoder(nn.Module):
         padded: Tensor = self.outward(self.spread(code))  # [B, bands, n·reach, m·reach]
         return padded[:, :, top : top + self.frame.height, left : left + self.frame.width]  # [B, bands, H, W]
 
-    def forward(self, z: Tensor) -> Tensor:
-        """The reconstruction, ``[B, bands, H, W]``."""
-        return self.decode(self.encode(z))
-
     def _margins(self) -> tuple[int, int, int, int]:
         """Pixels added at the top, left, bottom and right so that patches cover the image."""
         down = self.grid[0] * self.reach - self.frame.height
@@ -96,16 +92,6 @@ class VariationalConvAutoencoder(ConvAutoencoder):
         mean, log_variance = self.posterior(z)
         code = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)  # [B, latent, n, m]
         return self.decode(code), gaussian_divergence(mean, log_variance)
-
-
-def as_images(values: Tensor, frame: Frame) -> Tensor:
-    """Readings ``[B, H·W·bands]``, as the detector holds them, as ``[B, bands, H, W]``."""
-    return values.reshape(-1, *frame).permute(0, 3, 1, 2).contiguous()  # [B, bands, H, W]
-
-
-def as_readings(images: Tensor) -> Tensor:
-    """Images ``[B, bands, H, W]`` as readings, ``[B, H·W·bands]``."""
-    return images.permute(0, 2, 3, 1).flatten(1)  # [B, H·W·bands]
 
 
 def _down(before: int, after: int) -> nn.Module:

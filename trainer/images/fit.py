@@ -1,0 +1,179 @@
+"""Fitting an autoencoder of images: one cycle of gradient descent over images that are moved and lit a little."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from schemas.errors import ResidualError, SettingsError
+from schemas.frame import Frame
+from trainer.fit import Curve, Progress, deterministic, device, size_of
+from trainer.images.architecture import ImageAutoencoder, as_images
+from trainer.images.augmentation import Augmentation, ImageCorruption
+from trainer.images.autoencoder import ConvAutoencoder, VariationalConvAutoencoder
+from trainer.images.data import Part, PreparedImages
+from trainer.images.pca import MOST_IMAGES, ImagePCA
+from trainer.images.score import Reduction, tolerance
+from trainer.losses import LOSSES
+from trainer.models.architecture import Size
+from trainer.settings import FitSettings
+from trainer.warm import freeze
+
+#: Image models by name; the first is the baseline.
+IMAGE_MODELS: dict[str, Callable[[Frame, Size], ImageAutoencoder]] = {
+    "pca": ImagePCA,
+    "conv": ConvAutoencoder,
+    "conv-vae": VariationalConvAutoencoder,
+}
+
+#: Of images, where the user says nothing else: measured on digits and clothes.
+DEFAULTS = {"learning_rate": 3e-3, "batch_size": 32, "weight_decay": 1e-4, "beta": 0.005, "smoothing_span": 1.0}
+
+#: Steps of gradient descent, unless the user names epochs.
+STEPS = 1000
+
+#: How often the report's curves have a point.
+POINTS = 20
+
+#: Share of the way in which the rate rises.
+RISE = 0.1
+
+
+def fit_images(
+    data: PreparedImages, settings: FitSettings, weights: Mapping[str, Tensor] | None = None
+) -> tuple[ImageAutoencoder, Curve]:
+    """A fitted network in evaluation mode, and how it got there. The same seed gives the same weights.
+
+    ``weights``: to start from, at the lower rate of a warm start; those that do not fit begin anew.
+    """
+    if settings.loss not in LOSSES:
+        raise SettingsError(f"setting 'loss': {settings.loss} is for sensors: images take {', '.join(LOSSES)}")
+    with deterministic(settings):
+        network = IMAGE_MODELS[settings.model](data.frame, size_of(settings))
+        rate = settings.learning_rate
+        if weights is not None:
+            own = network.state_dict()
+            fitting = {
+                name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape
+            }
+            if not fitting:
+                raise SettingsError("--init-from: none of its layers fits: take the settings that it was fitted with")
+            network.load_state_dict({**own, **fitting})
+            rate *= settings.warm_rate
+        freeze(network, settings.frozen)
+        network = network.to(device())
+        if isinstance(network, ImagePCA):
+            chosen = np.unique(np.linspace(0, len(data.fit) - 1, MOST_IMAGES).astype(np.int64))
+            network.solve(_batch(data.fit, chosen))
+            curve = Curve([evaluate(network, data.fit)], [evaluate(network, data.validation)])
+        else:
+            curve = _descend(network, data, settings, rate)
+    return network.cpu().eval(), curve
+
+
+def shift_of(data: PreparedImages, settings: FitSettings) -> int:
+    """Pixels by which an image may move."""
+    return tolerance(data.frame) if settings.shift is None else settings.shift
+
+
+def one_cycle(progress: float) -> float:
+    """Share of the full rate, at this share of the way: up, then down to nothing, along cosines (Smith and Topin,
+    "Super-convergence: very fast training of neural networks using large learning rates", 2018).
+    """
+    if progress < RISE:
+        return 0.04 + 0.96 * (1 - math.cos(math.pi * progress / RISE)) / 2
+    return (1 + math.cos(math.pi * min((progress - RISE) / (1 - RISE), 1.0))) / 2
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What the loss of a batch is made of."""
+
+    data: PreparedImages
+    settings: FitSettings
+    augment: Augmentation
+    corrupt: ImageCorruption
+
+    def loss(self, network: ImageAutoencoder) -> Tensor:
+        """Of a batch drawn anew, ``[]``: the loss of a pixel, and for a variational code its divergence on that scale
+        (see ``trainer.fit.Objective``).
+        """
+        rows = torch.randint(0, len(self.data.fit), (self.settings.batch_size,)).numpy()
+        z = self.augment(_batch(self.data.fit, rows))  # [b, C, H, W]
+        spoilt = self.corrupt(z)  # [b, C, H, W]
+        loss = LOSSES[self.settings.loss]
+        if isinstance(network, VariationalConvAutoencoder):
+            expected, divergence = network.sample(spoilt)  # [b, C, H, W], [b]
+            return loss(expected, z).mean() + 2 * self.settings.beta / z[0].numel() * divergence.mean()
+        return loss(network(spoilt), z).mean()
+
+
+def _descend(network: ImageAutoencoder, data: PreparedImages, settings: FitSettings, rate: float) -> Curve:
+    """AdamW over one cycle; where the time runs out, the rate comes down with it."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    if not parameters:
+        raise SettingsError("setting 'freeze': all layers are frozen: leave one to learn")
+    optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=settings.weight_decay)
+    corrupt = ImageCorruption(settings.noise or 0.0, settings.mask_cells, settings.mask_spans)
+    step = _Step(data, settings, Augmentation(shift_of(data, settings), settings.brightness), corrupt)
+    steps, curve, began = _steps(len(data.fit), settings), Curve(), time.monotonic()
+    total, count, passed = torch.zeros((), device=device()), 0, 0.0
+    with Progress(POINTS, "part") as progress:
+        for number in range(1, steps + 1):
+            for group in optimiser.param_groups:
+                group["lr"] = rate * one_cycle(passed)
+            loss = step.loss(network.train())
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            total, count = total + loss.detach(), count + 1  # no wait for the device
+            passed = max(number / steps, (time.monotonic() - began) / settings.fit_limit)
+            if min(int(passed * POINTS), POINTS) > len(curve.fit):
+                curve.fit.append(float(total) / count)
+                curve.validation.append(evaluate(network, data.validation))
+                progress.say(len(curve.fit) - 1, curve.fit[-1], curve.validation[-1])
+                total, count = torch.zeros_like(total), 0
+            if passed >= 1:
+                break
+    if not math.isfinite(curve.fit[-1]):
+        raise ResidualError("the training diverged: take a smaller --set learning_rate")
+    return Curve(curve.fit, curve.validation, len(curve.fit) - 1)
+
+
+def _steps(images: int, settings: FitSettings) -> int:
+    if "epochs" not in settings.model_fields_set:
+        return STEPS
+    return settings.epochs * math.ceil(min(images, settings.epoch_windows) / settings.batch_size)
+
+
+def _batch(part: Part, chosen: NDArray[np.int64] | slice) -> Tensor:
+    return as_images(torch.from_numpy(part.scaled(chosen)).to(device()), part.data.frame)  # [b, C, H, W]
+
+
+@torch.no_grad()
+def evaluate(network: ImageAutoencoder, part: Part) -> float:
+    """Mean square error of the reconstruction, scaled values; NaN where there are no images."""
+    network.eval()
+    total = 0.0
+    for chosen in part.batches():
+        z = _batch(part, chosen)  # [b, C, H, W]
+        total += float((network(z) - z).square().mean()) * len(z)
+    return total / len(part) if len(part) else math.nan
+
+
+@torch.no_grad()
+def normal_error(network: ImageAutoencoder, part: Part, reduction: Reduction) -> Tensor:
+    """The mean of each error map ``[M, H, W]`` of held-out normal images."""
+    frame = part.data.frame
+    total = torch.zeros(len(reduction.measures), frame.height, frame.width, dtype=torch.float64)
+    for chosen in part.batches(64):
+        z = as_images(torch.from_numpy(part.scaled(chosen)), frame)  # [b, C, H, W]
+        total += reduction.maps(z, network(z)).double().sum(0)  # [M, H, W]
+    return (total / max(len(part), 1)).float()

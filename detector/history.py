@@ -8,19 +8,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Generic
 
 import numpy as np
-import orjson
 from kafka import KafkaConsumer, TopicPartition
 
 from detector.adapters.columns import LABEL
 from detector.adapters.files import Table
+from detector.adapters.images import Images
 from detector.adapters.kafka_clients import Clients
 from detector.adapters.kafka_errors import VENDOR, translate
 from detector.adapters.port import Records
-from detector.decoding.json_readings import JsonDecoder
+from detector.past import Form, ImageForm, JsonForm, Known
 from schemas.errors import BrokerUnavailable, DataError, TopicError
+from schemas.frame import Frame
 from schemas.moment import MILLISECOND_NS, SECOND_NS
 from schemas.reading import FieldNames
 
@@ -53,25 +55,46 @@ def read_topic(
 
     Raises BrokerUnavailable, TopicError where there is no such topic, DataError where it holds no reading.
     """
-    fields = fields or FieldNames()
+    form = JsonForm(topic, fields or FieldNames(), max_ahead_s)
+    names, table = _read(bootstrap_servers, form, span_s, channels, max_ahead_s, timeout_s)
+    if any(name.lower() == LABEL for name in names):
+        raise DataError(f"topic {topic}: a channel is called {LABEL}: answers must not be learned; leave it out")
+    return replace(table, channels=tuple(names))
+
+
+def read_image_topic(
+    bootstrap_servers: str, topic: str, span_s: float, frame: Frame | None = None, *, timeout_s: float = 60.0
+) -> Images:
+    """The images of a topic, likewise. ``frame`` None: the size of the first PNG or JPEG; images of another size are
+    left out, as the detector sets them aside.
+    """
+    return Images(*_read(bootstrap_servers, ImageForm(topic), span_s, frame, 0.0, timeout_s))
+
+
+def _read(
+    bootstrap_servers: str, form: Form[Known], span_s: float, known: Known | None, max_ahead_s: float, timeout_s: float
+) -> tuple[Known, Table]:
+    """What a decoder had to know, and the readings; of no channels."""
     reader = Clients(bootstrap_servers, "residual-history").consumer(time.monotonic() + timeout_s)
     try:
-        past = _Past(reader, topic, fields, max_ahead_s)
-        names = list(channels) if channels is not None else past.channels(span_s)
-        if any(name.lower() == LABEL for name in names):
-            raise DataError(f"topic {topic}: a channel is called {LABEL}: answers must not be learned; leave it out")
-        return past.table(names, span_s)
+        past = _Past(reader, form, known, max_ahead_s)
+        if known is None:
+            known = form.discover(past.records(span_s))
+        if known is None:
+            raise form.nothing()
+        return known, past.table(known, span_s)
     except VENDOR as error:
-        raise translate(error, f"reading {topic}") from error
+        raise translate(error, f"reading {form.topic}") from error
     finally:
         reader.close(autocommit=False, timeout_ms=2000)
 
 
-class _Past:
+class _Past(Generic[Known]):
     """A range of a topic: from the offsets whose records may lie within the span, to the end as it was at the start."""
 
-    def __init__(self, reader: KafkaConsumer, topic: str, fields: FieldNames, max_ahead_s: float) -> None:
-        self._reader, self._topic, self._fields, self._max_ahead_s = reader, topic, fields, max_ahead_s
+    def __init__(self, reader: KafkaConsumer, form: Form[Known], told: Known | None, max_ahead_s: float) -> None:
+        self._reader, self._form, self._told, self._max_ahead_s = reader, form, told, max_ahead_s
+        self._topic = topic = form.topic
         partitions = reader.partitions_for_topic(topic)
         if not partitions:
             raise TopicError(f"there is no topic {topic}: name another, or make it")
@@ -80,32 +103,10 @@ class _Past:
         self._first = reader.beginning_offsets(self._partitions)
         self._end = reader.end_offsets(self._partitions)
 
-    def channels(self, span_s: float) -> list[str]:
-        """Names of channels that have a number, in the order of appearance."""
-        found: dict[str, None] = {}
-        for records in self._range(span_s):
-            for value in records.values:
-                for values in self._values(value):
-                    if values.keys() - found.keys():
-                        found |= {name: None for name, v in values.items() if type(v) in (int, float)}
-        if not found:
-            raise DataError(f"topic {self._topic} holds no reading with a number (field {self._fields.values!r})")
-        return list(found)
-
-    def _values(self, value: bytes | None) -> Iterator[dict[str, Any]]:
-        try:
-            document = orjson.loads(value or b"null")
-        except ValueError:
-            return
-        for reading in document if isinstance(document, list) else [document]:
-            values = reading.get(self._fields.values) if isinstance(reading, dict) else None
-            if isinstance(values, dict):
-                yield values
-
-    def table(self, channels: Sequence[str], span_s: float) -> Table:
+    def table(self, known: Known, span_s: float) -> Table:
         """The readings within the span."""
-        decoder = JsonDecoder(channels, self._topic, self._fields, self._max_ahead_s)
-        decoded = [decoder.decode(records) for records in self._range(span_s)]
+        decoder = self._form.decoder(known)
+        decoded = [decoder.decode(records) for records in self.records(span_s)]
         bad = sum(len(d.dead_letters) for d in decoded)
         if bad:
             log.warning("topic %s: %d records or elements cannot be read and are left out", self._topic, bad)
@@ -115,9 +116,9 @@ class _Past:
         values = np.concatenate([d.readings.values for d in decoded])
         streams = [stream for d in decoded for stream in d.readings.streams]
         kept = np.flatnonzero(times >= times.max() - round(span_s * SECOND_NS))
-        return Table([streams[n] for n in kept.tolist()], times[kept], values[kept], [""] * len(kept), tuple(channels))
+        return Table([streams[n] for n in kept.tolist()], times[kept], values[kept], [""] * len(kept), ())
 
-    def _range(self, span_s: float) -> Iterator[Records]:
+    def records(self, span_s: float) -> Iterator[Records]:
         """Records that may lie within the span.
 
         A reading is dated at most ``max_ahead`` past its record, so one within the span of the newest event has a
@@ -134,10 +135,10 @@ class _Past:
     def _newest(self, starts: dict[TopicPartition, int]) -> int | None:
         """Event time of the newest reading from these offsets on."""
         tails = list(self._read(starts))
-        names = {name for records in tails for value in records.values for v in self._values(value) for name in v}
-        if not names:
+        known = self._form.discover(tails) or self._told
+        if known is None:
             return None
-        decoder = JsonDecoder(sorted(names), self._topic, self._fields, self._max_ahead_s)
+        decoder = self._form.decoder(known)
         times = [decoder.decode(records).readings.times for records in tails]
         return max((int(t.max()) for t in times if len(t)), default=None)
 

@@ -138,13 +138,14 @@ def _fit(namespace: argparse.Namespace) -> int:
 
 
 def _learned(sources: Sequence[str], settings: FitSettings, say: Callable[[str], None]) -> Learned:
-    from detector.adapters.images import are_images, read_images
-    from trainer.data import load, read_catalogue
+    from detector.adapters.images import are_images
+    from trainer.data import load, read_catalogue, topic_of
 
-    if are_images(sources):
+    if settings.records == "images" if topic_of(sources) else are_images(sources):
+        from trainer.images.data import load_images
         from trainer.images.pipeline import learn_images
 
-        return learn_images(read_images(sources, settings.stream), settings, say)
+        return learn_images(load_images(sources, settings), settings, say)
     from trainer.pipeline import learn
 
     catalogue = None if settings.channels is None else read_catalogue(settings.channels)

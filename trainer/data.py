@@ -130,18 +130,26 @@ class Prepared:
 def load(sources: Sequence[str], settings: FitSettings, catalogue: Sequence[Channel] | None) -> Table:
     """The readings of files, or of one Kafka topic written as ``kafka://HOST:PORT/TOPIC``."""
     names = None if catalogue is None else [channel.name for channel in catalogue]
+    topic = topic_of(sources)
+    if topic is None:
+        return read_table(sources, channels=names, default_stream=settings.stream)
+    from detector.history import read_topic  # here: files need no Kafka client
+
+    fields = FieldNames(stream=settings.stream_field, timestamp=settings.timestamp_field, values=settings.values_field)
+    return read_topic(*topic, settings.span, names, fields=fields, timeout_s=settings.startup_timeout)
+
+
+def topic_of(sources: Sequence[str]) -> tuple[str, str] | None:
+    """(bootstrap servers, topic) where the source is one; None: files. Raises SettingsError where it is no address."""
     topics = [source for source in sources if source.startswith(KAFKA)]
     if not topics:
-        return read_table(sources, channels=names, default_stream=settings.stream)
+        return None
     if len(sources) > 1:
         raise SettingsError(f"{topics[0]}: a topic cannot be mixed with other data: name it alone")
     servers, slash, topic = topics[0].removeprefix(KAFKA).partition("/")
     if not servers or not slash or not topic or "/" in topic:
         raise SettingsError(f"{topics[0]} is no topic's address: write kafka://HOST:PORT/TOPIC")
-    from detector.history import read_topic  # here: files need no Kafka client
-
-    fields = FieldNames(stream=settings.stream_field, timestamp=settings.timestamp_field, values=settings.values_field)
-    return read_topic(servers, topic, settings.span, names, fields=fields, timeout_s=settings.startup_timeout)
+    return servers, topic
 
 
 def read_catalogue(path: str) -> list[Channel]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import re
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
@@ -77,6 +78,10 @@ class FitSettings(Settings):
     span: Duration = Field(
         "14d", gt=0, validate_default=True, description="kafka://… only: how far back from the newest reading"
     )
+    records: Literal["json", "images"] = Field("json", description="kafka://… only: what a record of the topic holds")
+    frame: str | None = Field(
+        None, description="kafka://… of raw images only: HEIGHTxWIDTHxBANDS; else the first picture's"
+    )
     startup_timeout: Duration = Field(60, description="kafka://… only: how long to try to reach the broker")
     stream_field: str = Field("stream", min_length=1, description="kafka://… only: name of a reading's stream field")
     timestamp_field: str = Field("timestamp", min_length=1, description="kafka://… only: … timestamp field")
@@ -107,6 +112,13 @@ class FitSettings(Settings):
     def _measures(cls, text: str) -> str:
         if text not in MEASURES:
             raise ValueError(f"one of {', '.join(MEASURES)}")
+        return text
+
+    @field_validator("frame")
+    @classmethod
+    def _a_frame(cls, text: str | None) -> str | None:
+        if text is not None and not re.fullmatch(r"[1-9]\d{0,5}x[1-9]\d{0,5}x[1-9]\d{0,2}", text):
+            raise ValueError("HEIGHTxWIDTHxBANDS, such as 480x640x3")
         return text
 
     @field_validator("context")

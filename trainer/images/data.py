@@ -5,7 +5,7 @@ Per stream, in time order: fit | validation | calibration, as for sensors. Nothi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.adapters.files import Table
-from detector.adapters.images import Images
+from detector.adapters.images import Images, read_images
 from detector.engine.assembly import judge
 from detector.engine.readings import at_once
 from detector.engine.segments import Segments
@@ -21,7 +21,7 @@ from schemas.errors import DataError
 from schemas.frame import Frame
 from schemas.manifest import Season
 from schemas.moment import SECOND_NS
-from trainer.data import Given, rows_by_stream, split_times
+from trainer.data import Given, rows_by_stream, split_times, topic_of
 from trainer.settings import FitSettings
 
 #: Images, of all parts together, below which no model is worth its name.
@@ -96,6 +96,17 @@ class PreparedImages:
     def calibration(self) -> Part:
         """What says which error is normal, and sets the threshold."""
         return Part(self, self.calibration_rows)
+
+
+def load_images(sources: Sequence[str], settings: FitSettings) -> Images:
+    """The images of files and folders, or of one Kafka topic written as ``kafka://HOST:PORT/TOPIC``."""
+    topic = topic_of(sources)
+    if topic is None:
+        return read_images(sources, settings.stream)
+    from detector.history import read_image_topic  # here: files need no Kafka client
+
+    frame = Frame(*map(int, settings.frame.split("x"))) if settings.frame else None
+    return read_image_topic(*topic, settings.span, frame, timeout_s=settings.startup_timeout)
 
 
 def prepare_images(images: Images, settings: FitSettings) -> PreparedImages:

@@ -31,7 +31,7 @@ from trainer.fit import Curve, fit, mean_square_error
 from trainer.graph import Graph
 from trainer.manifests import draft_manifest, finished, single
 from trainer.models import Architecture, default_window
-from trainer.report import Report, collect
+from trainer.report import Report, collect, of_sensors
 from trainer.selection import (
     BASELINE,
     CANDIDATES,
@@ -96,7 +96,9 @@ def learn(
     model = finished(draft.model, calibrated)
     say(f"calibrated on {len(calibrated.score)} scores: raw {calibrated.group:.4g} counts as 1")
     mean_square = draft.mean_square.mean(axis=0)
-    report = collect(table, draft.data, draft.curve, calibrated, mean_square, draft.settings)
+    size = parameters(draft.network)
+    report = collect(table, draft.data, draft.curve, calibrated, mean_square, draft.settings, size)
+    report = of_sensors(report, model, draft.network, table, draft.data, calibrated)
     return Learned(model, report, weights_of(draft.network), calibrated.warnings)
 
 

@@ -6,14 +6,20 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from detector.adapters.files import Table
+from detector.engine.model import Model
 from schemas.frozen import Frozen
 from schemas.moment import SECOND_NS
 from trainer.calibrate import Calibrated
 from trainer.data import Prepared
 from trainer.fit import Curve
+from trainer.latent import Decoded, Latent, latent_space
+from trainer.models import Architecture
 from trainer.settings import FitSettings
+from trainer.stretch import fared, mean_error
+from trainer.worst import Worst, worst_places, worst_windows
 
 DATA_FILE = "report.json"
 
@@ -36,13 +42,21 @@ class Line(Frozen):
 
 
 class StreamRow(Frozen):
-    """One stream in the table."""
+    """One stream in the table; None: not measured, or nothing to measure. Scores are in thresholds."""
 
     name: str
     readings: int
     scores: int
     threshold: float
     own: bool
+    median: float | None = None
+    largest: float | None = None
+    above: float | None = None
+    """Share of the scores of its calibration stretch above 1."""
+    episodes: float | None = None
+    """Incidents that the detector would have opened there, a day."""
+    error: float | None = None
+    """Mean absolute error of the newest reading over the channels, in spreads."""
 
 
 class Report(Frozen):
@@ -59,6 +73,13 @@ class Report(Frozen):
     """Root mean square error of each channel on held-out normal data, scaled units."""
     above: int
     warnings: list[str]
+    # what older folders lack
+    parameters: int | None = None
+    """Numbers that were learned."""
+    worst: list[Worst] = Field(default_factory=list)
+    """Windows with the largest scores, the largest first."""
+    latent: Latent | None = None
+    decoded: Decoded | None = None
 
 
 def collect(
@@ -68,6 +89,7 @@ def collect(
     calibrated: Calibrated,
     mean_square: NDArray[np.float32],
     settings: FitSettings,
+    parameters: int | None = None,
 ) -> Report:
     """What the report of a model shows; ``mean_square`` ``[C]``: of held-out normal data, scaled units."""
     score = calibrated.score / calibrated.threshold[calibrated.stream]
@@ -75,6 +97,7 @@ def collect(
     rows = np.unique(np.array(table.streams, dtype=object), return_counts=True)[1]
     peak = np.full(len(data.names), -np.inf)
     np.maximum.at(peak, calibrated.stream, score)
+    stretch = fared(calibrated, len(data.names), data.interval_ns)
     drawn = [s for s in np.argsort(-peak, kind="stable")[:DRAWN] if counts[s]]
     return Report(
         settings={k: v for k, v in settings.model_dump().items() if v is not None},
@@ -88,18 +111,45 @@ def collect(
         streams=[
             StreamRow(
                 name=name, readings=int(rows[s]), scores=int(counts[s]), threshold=float(calibrated.threshold[s]),
-                own=bool(calibrated.own[s]),
+                own=bool(calibrated.own[s]), median=_rounded(stretch.median[s]), largest=_rounded(stretch.largest[s]),
+                above=_rounded(stretch.above[s]), episodes=_rounded(stretch.episodes[s]),
             )
             for s, name in enumerate(data.names[:LISTED])
         ],
         usual_error=[float(f"{v:.5g}") for v in np.sqrt(mean_square)],
         above=int((score > 1).sum()),
         warnings=calibrated.warnings,
+        parameters=parameters,
     )  # fmt: skip
+
+
+def of_sensors(
+    report: Report, model: Model, network: Architecture, table: Table, data: Prepared, calibrated: Calibrated
+) -> Report:
+    """The report with what only windows of sensors have: each stream's error, the worst windows, the codes."""
+    errors = mean_error(model, data, len(report.streams))
+    places = worst_places(table, data, calibrated)
+    rows = np.array([place.row for place in places], np.int64)
+    latent, decoded = latent_space(network, model.manifest.model, data, rows)
+    return report.model_copy(
+        update={
+            "streams": [
+                row.model_copy(update={"error": _rounded(error)})
+                for row, error in zip(report.streams, errors, strict=True)
+            ],
+            "worst": worst_windows(model, data, calibrated, places),
+            "latent": latent,
+            "decoded": decoded,
+        }
+    )
 
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def _rounded(value: float) -> float | None:
+    return float(f"{value:.5g}") if math.isfinite(value) else None
 
 
 def _line(stream: str, times: NDArray[np.int64], score: NDArray[np.float64]) -> Line:

@@ -18,6 +18,7 @@ from schemas.errors import ResidualError, SettingsError
 from trainer.batches import Batch, Batches
 from trainer.corruption import Corruption
 from trainer.data import Prepared
+from trainer.graph import residuals
 from trainer.losses import LOSSES, gaussian_nll, masked_loss, masked_mean, squared
 from trainer.models import MODELS, Architecture, Outcome, Several, Shape, Size, members_of
 from trainer.settings import FitSettings
@@ -194,9 +195,9 @@ def evaluate(network: Architecture, batches: Batches) -> float:
 
 
 @torch.no_grad()
-def mean_square_error(network: Architecture, held_out: Batches) -> Tensor:
-    """Mean square error ``[H, C]`` of the newest reading of held-out normal windows, scaled units; 1 where none is
-    there.
+def mean_square_error(network: Architecture, held_out: Batches, score: str = "newest") -> Tensor:
+    """Mean square error ``[H, C]`` of what a score compares (see ``trainer.graph.Graph``) on held-out normal windows,
+    scaled units; 1 where none is there.
 
     Estimated on the calibration stretch: it is the longest and latest normal stretch that neither moved the weights nor
     said when to stop. Its scores also set the threshold, so split conformal's guarantee is not exact: each of them is
@@ -208,10 +209,10 @@ def mean_square_error(network: Architecture, held_out: Batches) -> Tensor:
     """
     total = count = torch.zeros((), dtype=torch.float64)
     for batch in held_out.in_order():
-        there = batch.observed[:, -1:]  # [b, 1, C]
-        residual = batch.z[:, -1:] - network.newest(batch.z, batch.context)  # [b, H, C]
+        there = batch.observed[:, -1:] if score == "newest" else batch.observed  # [b, 1 or H, C]
+        residual, _ = residuals(network, score, batch.z, batch.context)  # [b, H, C]
         total = total + torch.where(there, residual, 0.0).double().square().sum(0)  # [H, C]
-        count = count + there.sum(0)  # [1, C]
+        count = count + there.sum(0)  # [1 or H, C]
     return torch.where(count > 0, total / count.clamp(min=1), 1.0).float()
 
 

@@ -5,15 +5,30 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from schemas.errors import SettingsError
 from trainer.data import CLIP
 from trainer.models import Architecture
+from trainer.models.variational import Variational, gaussian_divergence
 
 #: Error, in units of what is usual, at which a channel counts half as far off: five standard deviations.
 BROAD = 25.0
 
 
+#: What a score is made of, by the name that a setting gives, and in words.
+SCORES = {
+    "newest": "residual of the newest reading",
+    "window": "residual of the window",
+    "elbo": "negative evidence lower bound",
+}
+
+
 class Graph(nn.Module):
     """From raw windows to scores.
+
+    ``score``: ``newest`` compares the newest reading with what the H heads expect; ``window`` all readings with the
+    reconstruction, H = W; ``elbo`` is the negative evidence lower bound of a variational autoencoder (Kingma & Welling
+    2014) at its posterior mean, with the normal error as the variance, without its constants and per half a cell, so
+    that what is normal is near 1: mean of r²/σ² + 2 · KL / (W · C). It does not know breadth.
 
     ``normal`` ``[H, C]``: the mean square error of each channel by each head on normal data that the weights were not
     fitted on, plus a floor, which bounds what a channel may count that was never wrong. A channel's error is divided by
@@ -29,9 +44,11 @@ class Graph(nn.Module):
     trust: Tensor
     ones: Tensor
 
-    def __init__(self, model: Architecture, normal: Tensor) -> None:
+    def __init__(self, model: Architecture, normal: Tensor, score: str = "newest") -> None:
         super().__init__()
-        self.model = model
+        if score == "elbo" and not isinstance(model, Variational):
+            raise SettingsError("setting 'score': elbo needs the code's distribution: take a …-vae, or another score")
+        self.model, self.kind = model, score
         weight = 1.0 / normal  # [H, C]
         self.register_buffer("weight", weight / len(weight))
         self.register_buffer("trust", weight / weight.sum(0))
@@ -51,20 +68,38 @@ class Graph(nn.Module):
         filled = torch.where(mask, x, loc3)  # [B, W, C], and NaN ends here
         z = ((filled - loc3) / scale3).clamp(-CLIP, CLIP)  # [B, W, C]
         known = None if context is None else believed(*scaled_context(context, loc, scale), z)  # [B, K]
-        newest = self.model.newest(z, known)  # [B, H, C]
-        observed = mask[:, -1:]  # [B, 1, C]
-        residual = torch.where(observed, z[:, -1:] - newest, 0.0)  # [B, H, C]
+        residual, expected = residuals(self.model, self.kind, z, known)  # [B, H, C], [B, H, C]
+        observed = mask[:, -1:] if self.kind == "newest" else mask  # [B, 1 or H, C]
+        residual = torch.where(observed, residual, 0.0)  # [B, H, C]
         error = (residual * residual * self.weight).sum(1)  # [B, C]
-        count = observed.squeeze(1).to(x.dtype).sum(1).clamp(min=1.0)  # [B], sums of ones are exact in any order
+        seen = observed.any(1).to(x.dtype)  # [B, C]
+        count = seen.sum(1).clamp(min=1.0)  # [B], sums of ones are exact in any order
         share = error / (error + BROAD)  # [B, C], near 1 where a channel is far off
         # Products with ones, not sums: ONNX Runtime sums along a row in an order that depends on where in memory the
         # row begins, so a window would score by its place in the batch.
         mean = (error @ self.ones).squeeze(1) / count  # [B]
-        breadth = (share @ self.ones).squeeze(1) / count  # [B]
-        score = mean * torch.sqrt(breadth * (1 + BROAD))  # [B], 1 where every error is 1
-        expected = (newest * self.trust).sum(1) * scale + loc  # [B, C]
+        if isinstance(self.model, Variational) and self.kind == "elbo":
+            divergence = gaussian_divergence(*self.model.posterior(z, known))  # [B], nats
+            score = mean + 2 * divergence / z[0].numel()  # [B]
+        else:
+            breadth = (share @ self.ones).squeeze(1) / count  # [B]
+            score = mean * torch.sqrt(breadth * (1 + BROAD))  # [B], 1 where every error is 1
+        if self.kind == "newest":
+            expected = (expected * self.trust).sum(1)  # [B, C]
+        else:
+            expected = expected[:, -1]  # [B, C]
+        expected = expected * scale + loc  # [B, C]
         window = self.model.window(z, known) * scale3 + loc3  # [B, W, C]
         return score, error, expected, window
+
+
+def residuals(model: Architecture, kind: str, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    """What a score compares: the residual of each head and what it expects, ``[B, H, C]`` each; see ``Graph``."""
+    if kind == "newest":
+        newest = model.newest(z, context)  # [B, H, C]
+        return z[:, -1:] - newest, newest
+    window = model.window(z, context)  # [B, W, C]
+    return z - window, window
 
 
 def scaled_context(context: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ from trainer.calibrate import calibrate
 from trainer.data import Prepared, prepare
 from trainer.export import gate, to_onnx
 from trainer.fit import Curve, fit, mean_square_error
-from trainer.graph import Graph
+from trainer.graph import SCORES, Graph
 from trainer.manifests import draft_manifest, finished, single
 from trainer.models import Architecture, default_window
 from trainer.report import Report, collect, of_sensors
@@ -46,9 +46,6 @@ from trainer.selection import (
 )
 from trainer.settings import AUTO, FitSettings
 from trainer.warm import Start, read_ancestor, weights_of
-
-#: What scores of sensors are made of, as the manifest names it.
-NEWEST = "residual of the newest reading"
 
 
 @dataclass(frozen=True)
@@ -122,13 +119,15 @@ def drafted(
     began = time.monotonic()
     network, curve = fit(data, settings, _ancestor(table, settings))
     fit_s = time.monotonic() - began
-    mean_square = mean_square_error(network, Batches(data.calibration))
-    graph = Graph(network, mean_square + settings.error_floor).eval()
+    mean_square = mean_square_error(network, Batches(data.calibration), settings.score)
+    graph = Graph(network, mean_square + settings.error_floor, settings.score).eval()
     onnx_bytes = to_onnx(graph, network.shape)
     batching, parity = gate(graph, onnx_bytes, data.calibration, settings.seed)
     say(f"{settings.model} fitted and exported; PyTorch and ONNX Runtime agree within {parity:.1e} of a score")
     channels = _channels(table, data, catalogue)
-    manifest = draft_manifest(table, data, channels, settings, curve, batching, onnx_bytes, parity, score=NEWEST)
+    manifest = draft_manifest(
+        table, data, channels, settings, curve, batching, onnx_bytes, parity, score=SCORES[settings.score]
+    )
     model = Model(manifest, onnx_bytes, _values(data))
     return Draft(model, network, data, curve, mean_square.numpy(), settings, fit_s, parity)
 

@@ -53,6 +53,9 @@ class FitSettings(Settings):
     mask_spans: float = Field(0.0, ge=0, le=1, description="share of windows with a span hidden in training")
     beta: float = Field(0.1, ge=0, description="…-vae: weight of the code's divergence from its prior; images: 0.005")
     warm_up: float = Field(0.2, ge=0, le=1, description="…-vae: share of the epochs in which beta rises from 0")
+    score: Literal["newest", "window", "elbo"] = Field(
+        "newest", description="sensors: what a score compares: the newest reading, the window, or (…-vae) the ELBO"
+    )
     shift: int | None = Field(
         None, ge=0, le=4, description="images: pixels that they may move, in training and in the score; 1, small ones 0"
     )

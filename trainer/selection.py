@@ -33,7 +33,7 @@ from trainer.models import Architecture
 
 #: What is tried where no model is named. PCA is always among them; a forecaster comes with it, since by itself it does
 #: not see what fails to fit together at one moment.
-CANDIDATES = ("pca", "pca+linear", "pca+mlp", "conv-aer")
+CANDIDATES = ("pca", "pca-aer", "pca+linear", "conv-aer")
 
 #: The one that every other has to beat.
 BASELINE = "pca"
@@ -48,8 +48,9 @@ PER_KIND = 3
 MARGIN = 24
 
 #: A costlier model has to find this much more (area under precision and recall), and more than this many standard
-#: errors: what nobody would notice, or chance, is worth no microsecond.
-LEAST_GAIN, NOISE = 0.02, 2.0
+#: errors. Planted faults are not the real ones: on two servers a lead of .03, four standard errors, went with real
+#: anomalies ranked worse, so a lead has to be larger than that to be believed.
+LEAST_GAIN, NOISE = 0.05, 2.0
 
 #: Streams that faults are planted into: more tell little more, and cost time.
 STREAMS = 8

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sized
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,9 @@ from schemas.moment import SECOND_NS
 from trainer.calibrate import Calibrated
 from trainer.data import Prepared
 from trainer.fit import Curve
+from trainer.images.architecture import ImageAutoencoder
+from trainer.images.data import PreparedImages
+from trainer.images.pictured import Pictured, image_codes, pictured
 from trainer.latent import Decoded, Latent, latent_space
 from trainer.models import Architecture
 from trainer.settings import FitSettings
@@ -76,15 +81,45 @@ class Report(Frozen):
     # what older folders lack
     parameters: int | None = None
     """Numbers that were learned."""
+    own_thresholds: int | None = None
+    """Streams with enough scores for a threshold of their own."""
     worst: list[Worst] = Field(default_factory=list)
     """Windows with the largest scores, the largest first."""
     latent: Latent | None = None
     decoded: Decoded | None = None
+    # of images only
+    pictures: list[Pictured] = Field(default_factory=list)
+    grid: list[list[str]] | None = None
+    """Pictures decoded from codes on the two axes: PNG in base64, by the second axis, the first."""
+
+
+class Divided(Protocol):
+    """Data divided into stretches."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """S streams."""
+
+    @property
+    def interval_ns(self) -> int:
+        """Between readings."""
+
+    @property
+    def fit(self) -> Sized:
+        """What the weights were fitted on."""
+
+    @property
+    def validation(self) -> Sized:
+        """What said when to stop."""
+
+    @property
+    def calibration(self) -> Sized:
+        """What set the threshold."""
 
 
 def collect(
     table: Table,
-    data: Prepared,
+    data: Divided,
     curve: Curve,
     calibrated: Calibrated,
     mean_square: NDArray[np.float32],
@@ -120,6 +155,7 @@ def collect(
         above=int((score > 1).sum()),
         warnings=calibrated.warnings,
         parameters=parameters,
+        own_thresholds=int(calibrated.own.sum()),
     )  # fmt: skip
 
 
@@ -142,6 +178,14 @@ def of_sensors(
             "decoded": decoded,
         }
     )
+
+
+def of_images(
+    report: Report, model: Model, network: ImageAutoencoder, data: PreparedImages, calibrated: Calibrated
+) -> Report:
+    """The report with what only images have."""
+    latent, grid = image_codes(network, model.manifest.model, data)
+    return report.model_copy(update={"pictures": pictured(model, data, calibrated), "latent": latent, "grid": grid})
 
 
 def _finite(value: float) -> float | None:

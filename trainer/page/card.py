@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from detector.engine.model import Model
 from schemas.manifest import Manifest
-from trainer.page.text import duration, percent, plural, table
+from trainer.page.text import duration, plural, table
 from trainer.report import Report
 
 #: Names of streams and channels that are spelt out.
@@ -25,11 +25,11 @@ def model_card(model: Model, report: Report) -> Iterable[str]:
         "Chosen": _chosen(manifest, report),
         "Sees": _sight(manifest),
         "Size": _size(model, report),
-        "Threshold": _threshold(model),
+        "Threshold": _threshold(model, report),
         "Promise": _promise(manifest),
         "Served as fitted": _parity(manifest),
         "Made with": f"{_listed(f'{name} {version}' for name, version in manifest.made_with.items())}; seed "
-        f"{manifest.training.seed}",
+        f"{manifest.training.seed}.",
     }
     yield "<h2>Model card</h2>"
     yield table(("", ""), [(f"<b>{name}</b>", text) for name, text in facts.items()], ("top", ""))
@@ -42,7 +42,7 @@ def _purpose(manifest: Manifest) -> str:
     parts = "bands and pixels" if manifest.frame else "channels"
     return (
         f"Watching {what} from streams of the group {html.escape(manifest.group)}, one every "
-        f"{duration(manifest.interval_s)}: it says, as each arrives, how unlike normal data it is, and in which {parts}"
+        f"{duration(manifest.interval_s)}: it says, as each arrives, how unlike normal data it is, and in which {parts}."
     )
 
 
@@ -53,7 +53,7 @@ def _data(model: Model) -> str:
         f"({_some(model.streams.names)}), {html.escape(training.start)} to {html.escape(training.end)}; "
         f"{plural(len(names), 'band' if model.manifest.frame else 'channel')} ({_some(names)}). Readings from "
         f"{html.escape(training.calibration_start)} on set thresholds, not weights. Data SHA-256 "
-        f"<code>{html.escape(training.data_sha256)}</code>"
+        f"<code>{html.escape(training.data_sha256)}</code>."
     )
 
 
@@ -68,7 +68,7 @@ def _chosen(manifest: Manifest, report: Report) -> str:
 
 def _sight(manifest: Manifest) -> str:
     if manifest.frame:
-        return f"One image of {html.escape(str(manifest.frame))} at a time"
+        return f"One image of {html.escape(str(manifest.frame))} at a time."
     window = f"{plural(manifest.window, 'reading')} ({duration(manifest.window * manifest.interval_s)})"
     season = (
         f"what was usual at this time of the last periods of {duration(manifest.season.period_s)}"
@@ -77,42 +77,44 @@ def _sight(manifest: Manifest) -> str:
     )
     span = manifest.smoothing_span
     smoothed = f"; its scores are a moving average of span {span:g}" if span > 1 else ""
-    return f"The newest {window}, and {season}{smoothed}. A score is the {html.escape(manifest.score)}"
+    return f"The newest {window}, and {season}{smoothed}. A score is the {html.escape(manifest.score)}."
 
 
 def _size(model: Model, report: Report) -> str:
     parameters = "" if report.parameters is None else f"{plural(report.parameters, 'parameter')}; "
-    return f"{parameters}model.onnx {len(model.graph) / 1000:,.0f} kB"
+    return f"{parameters}model.onnx {len(model.graph) / 1000:,.0f} kB."
 
 
-def _threshold(model: Model) -> str:
-    calibration = model.manifest.calibration
-    own = int((model.streams.threshold != calibration.threshold).sum())
-    streams = plural(len(model.streams.names), "stream")
+def _threshold(model: Model, report: Report) -> str:
+    calibration, own = model.manifest.calibration, ""
+    if report.own_thresholds is not None:
+        streams = plural(len(model.streams.names), "stream")
+        own = f" Enough of them for a threshold of its own: {report.own_thresholds:,} of {streams}."
     return (
         f"{html.escape(calibration.method)} on {calibration.readings:,} scores of the calibration stretch, which had "
-        f"no part in the weights. {own:,} of {streams} had enough scores for a threshold of their own; the others, and "
-        f"streams never seen, take the group's, a raw score of {calibration.threshold:.4g}"
+        f"no part in the weights.{own} A stream without one, or never seen, takes the group's: a raw score of "
+        f"{calibration.threshold:.4g}."
     )
 
 
 def _promise(manifest: Manifest) -> str:
     rate = manifest.calibration.rate
     realised = manifest.metrics.get("realised_rate")
-    own = "" if realised is None else f" In the calibration stretch itself it is {percent(realised, 3)}."
+    own = "" if realised is None else f" In the calibration stretch itself it is {100 * realised:.3g}%."
     return (
-        f"Of normal readings at most {percent(rate, 3)} is to be expected above 1, as long as they come as those of "
-        f"the calibration stretch did.{own} It is a mean: successive scores depend on each other, so alarms come in runs, "
-        "and where the data drift, the share grows"
+        f"At most {100 * rate:.3g}% of normal readings are to be expected above 1, as long as they come as those of "
+        f"the calibration stretch did.{own} It is no bound for a day: scores depend on those before them, so alarms "
+        "come in runs; where the data drift, the share grows; and the stretch that set the threshold also said how "
+        "far off each channel usually is."
     )
 
 
 def _parity(manifest: Manifest) -> str:
     parity = manifest.metrics.get("parity")
     return (
-        "Not recorded"
+        "Not recorded."
         if parity is None
-        else f"PyTorch and ONNX Runtime agreed within {parity:.1e} of a score on held-out windows"
+        else f"PyTorch and ONNX Runtime agreed within {parity:.1e} of a score on held-out windows."
     )
 
 

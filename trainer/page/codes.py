@@ -54,7 +54,7 @@ def decoded_grid(model: Model, report: Report) -> Iterable[str]:
     yield (
         "<p>What the model makes of codes on these two axes, so many standard deviations from the middle of all "
         f"codes{season}: each cell is a whole window of the channels that differ most over the grid. All cells reach "
-        f"from {low:.2g} to {high:.2g} spreads about a channel's level.</p>"
+        f"from {_signed(low)} to {_signed(high)} spreads about a channel's level.</p>"
     )
     yield key(names, [f"c{number}" for number in range(len(names))])
     with drawing(5.6) as figure:
@@ -69,9 +69,7 @@ def decoded_grid(model: Model, report: Report) -> Iterable[str]:
         axes.set(xlim=(0, count), ylim=(0, count))
         for axis, label in ((axes.xaxis, "first axis"), (axes.yaxis, "second axis")):
             axis.set_ticks(np.arange(count + 1), [""] * (count + 1))  # a line between cells, a number below each
-            axis.set_ticks(
-                np.arange(count) + 0.5, [f"{step:+g}" if step else "0" for step in decoded.steps], minor=True
-            )
+            axis.set_ticks(np.arange(count) + 0.5, [_signed(step) for step in decoded.steps], minor=True)
             axis.set_tick_params(which="both", length=0)
             axis.set_label_text(f"{label}, standard deviations")
         yield svg(figure)
@@ -82,3 +80,8 @@ def _range(decoded: Decoded) -> tuple[float, float]:
     values = np.array(decoded.windows)
     low, high = float(values.min()), float(values.max())
     return low, high if high - low > 1e-9 else low + 1
+
+
+def _signed(number: float) -> str:
+    """With its sign, as long as the plus."""
+    return f"{number:+.2g}".replace("-", "−") if number else "0"

@@ -9,6 +9,7 @@ from trainer.page.card import model_card
 from trainer.page.charts import variables
 from trainer.page.codes import decoded_grid, latent_space
 from trainer.page.curves import scores, training
+from trainer.page.pictures import decoded_pictures, worst_images
 from trainer.page.tables import channels, chosen, facts, streams, versions
 from trainer.page.text import plural
 from trainer.page.windows import worst_windows
@@ -30,6 +31,10 @@ h1 {{ font-size: 1.7rem; margin: 0 0 .2rem; }} h2 {{ font-size: 1.15rem; margin:
 h3 {{ font-size: .95rem; font-weight: 600; margin: 1rem 0 .2rem; overflow-wrap: anywhere; }}
 .lead {{ color: var(--soft); margin: 0 0 1.4rem; }} p {{ margin: .3rem 0 .8rem; }}
 ul {{ margin: 0; padding-left: 1.2rem; }}
+.pictures {{ display: flex; flex-wrap: wrap; gap: .8rem; }}
+.pictures figure {{ margin: 0; width: 6.4rem; }} .pictures figcaption {{ font-size: .75rem; overflow-wrap: anywhere; }}
+.pictures img, .grid img {{ image-rendering: pixelated; display: block; width: 100%; margin-bottom: .25rem; }}
+.grid div {{ display: flex; gap: .25rem; }} .grid img {{ width: 4.4rem; }}
 .facts {{ display: grid; grid-template-columns: repeat(3, 1fr); gap: .7rem; margin: 1.2rem 0; }}
 .facts div {{ background: var(--box); border-radius: .5rem; padding: .6rem .8rem; }}
 .facts b {{ display: block; font-size: 1.2rem; font-weight: 600; }}
@@ -65,11 +70,13 @@ def render(model: Model, report: Report) -> str:
         *chosen(model),
         *scores(model, report),
         *worst_windows(model, report),
+        *worst_images(report),
         *training(report),
         *channels(model, report),
         *streams(model, report),
         *latent_space(report),
         *decoded_grid(model, report),
+        *decoded_pictures(report),
         *model_card(model, report),
         *versions(model, report),
     ]

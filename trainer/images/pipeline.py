@@ -26,7 +26,7 @@ from trainer.images.score import PixelScore, Reduction
 from trainer.images.selection import ImageRehearsal, image_mflop
 from trainer.manifests import draft_manifest, finished, single
 from trainer.pipeline import Learned
-from trainer.report import collect
+from trainer.report import collect, of_images
 from trainer.selection import TIMED, Trial, best_of, margin, microseconds, parameters
 from trainer.settings import AUTO, FitSettings
 from trainer.warm import read_ancestor, weights_of
@@ -64,7 +64,9 @@ def learn_images(images: Images, settings: FitSettings, say: Callable[[str], Non
     model = finished(draft.model, calibrated)
     say(f"calibrated on {len(calibrated.score)} scores: raw {calibrated.group:.4g} counts as 1")
     mean_square = np.full(data.frame.bands, evaluate(draft.network, data.calibration), np.float32)
-    report = collect(data.table, data, draft.curve, calibrated, mean_square, draft.settings)  # type: ignore[arg-type]
+    size = parameters(draft.network)
+    report = collect(data.table, data, draft.curve, calibrated, mean_square, draft.settings, size)
+    report = of_images(report, model, draft.network, data, calibrated)
     return Learned(model, report, weights_of(draft.network), calibrated.warnings)
 
 

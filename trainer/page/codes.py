@@ -24,12 +24,14 @@ def latent_space(report: Report) -> Iterable[str]:
     both = percent(sum(latent.share), 0)
     drawn = len(latent.fit.x) + len(latent.calibration.x)
     yield "<h2>Codes</h2>"
+    noun = "images" if report.pictures else "windows"
     yield (
-        f"<p>The codes of {drawn:,} windows ({plural(latent.size, 'number')} each, {latent.model}) on their first two "
+        f"<p>The codes of {drawn:,} {noun} ({plural(latent.size, 'number')} each, {latent.model}) on their first two "
         f"principal axes, which carry {both} of their variance. Where calibration lies elsewhere than fit, the data "
-        "moved on after the fit. The worst windows are numbered as above.</p>"
+        f"moved on after the fit.{' The worst windows are numbered as above.' if latent.worst.x else ''}</p>"
     )
-    yield key(("fit stretch", "calibration stretch", "worst windows"), ("c0", "c1", "threshold"))
+    marks = ("fit stretch", "calibration stretch", *(["worst windows"] if latent.worst.x else []))
+    yield key(marks, ("c0", "c1", "threshold"))
     with drawing(4.2) as figure:
         axes = figure.subplots()
         for points, colour in ((latent.fit, COLOURS[0]), (latent.calibration, COLOURS[1])):

@@ -67,10 +67,15 @@ def training(report: Report) -> Iterable[str]:
             f"stretch it was fitted on, {validation} on the one after it.</p>"
         )
         return
-    yield (
-        f"<p>Epoch {report.best + 1} of {len(report.fit_loss)} was kept: the one with the least loss on the validation "
-        "stretch, which the weights never saw.</p>"
-    )
+    unit = "epoch"
+    if report.pictures:
+        unit = "part of the way"
+        yield "<p>The rate of learning goes up and down to nothing; the weights at its end were kept.</p>"
+    else:
+        yield (
+            f"<p>Epoch {report.best + 1} of {len(report.fit_loss)} was kept: the one with the least loss on the "
+            "validation stretch, which the weights never saw.</p>"
+        )
     with drawing(2.6) as figure:
         axes = figure.subplots()
         epochs = np.arange(1, len(report.fit_loss) + 1)
@@ -82,7 +87,7 @@ def training(report: Report) -> Iterable[str]:
         axes.axvline(report.best + 1, color=EDGE, linestyle=":", label="kept")
         axes.set_yscale("log")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel("epoch")
+        axes.set_xlabel(unit)
         axes.set_ylabel("mean squared error, scaled")
         axes.legend(loc="upper right", fontsize=8)
         yield svg(figure)

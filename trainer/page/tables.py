@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from detector.engine.model import Model
-from trainer.page.text import duration, percent, table, value
+from trainer.page.text import duration, percent, plural, table, value
 from trainer.report import LISTED, Report
 
 #: Channels that are listed; those with the largest share of the error come first.
@@ -19,11 +19,24 @@ CHANNELS = 200
 def facts(model: Model, report: Report) -> str:
     """The numbers that matter most, in boxes."""
     manifest = model.manifest
+    every = f"one every {duration(manifest.interval_s)}"
+    if manifest.frame:
+        noun, first = (
+            "images",
+            [(html.escape(str(manifest.frame)), "pixels"), (plural(1, "image"), f"at a time, {every}")],
+        )
+    else:
+        noun, first = (
+            "windows",
+            [
+                (f"{len(manifest.channels)}", "channels"),
+                (plural(manifest.window, "reading"), f"in a window, {every}"),
+            ],
+        )
     boxes = [
-        (f"{len(manifest.channels)}", "channels"),
-        (f"{manifest.window} readings", f"in a window, one every {duration(manifest.interval_s)}"),
-        (f"{report.windows['fit']:,}", "windows fitted on"),
-        (f"{report.windows['validation']:,}", "windows to stop by"),
+        *first,
+        (f"{report.windows['fit']:,}", f"{noun} fitted on"),
+        (f"{report.windows['validation']:,}", f"{noun} to see how it goes" if manifest.frame else f"{noun} to stop by"),
         (f"{manifest.calibration.readings:,}", "scores to calibrate by"),
         (f"1 in {1 / manifest.calibration.rate:,.0f}", "normal readings may score above 1"),
         *([(duration(manifest.season.period_s), "after which the data repeat themselves")] if manifest.season else []),

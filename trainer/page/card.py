@@ -42,7 +42,8 @@ def _purpose(manifest: Manifest) -> str:
     parts = "bands and pixels" if manifest.frame else "channels"
     return (
         f"Watching {what} from streams of the group {html.escape(manifest.group)}, one every "
-        f"{duration(manifest.interval_s)}: it says, as each arrives, how unlike normal data it is, and in which {parts}."
+        f"{duration(manifest.interval_s)}: it says, as each arrives, how unlike normal data it is, and in "
+        f"which {parts}."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable
 
 import numpy as np
@@ -24,9 +25,10 @@ def latent_space(report: Report) -> Iterable[str]:
     both = percent(sum(latent.share), 0)
     drawn = len(latent.fit.x) + len(latent.calibration.x)
     yield "<h2>Codes</h2>"
+    model = html.escape(latent.model)
     noun = "images" if report.pictures else "windows"
     yield (
-        f"<p>The codes of {drawn:,} {noun} ({plural(latent.size, 'number')} each, {latent.model}) on their first two "
+        f"<p>The codes of {drawn:,} {noun} ({plural(latent.size, 'number')} each, {model}) on their first two "
         f"principal axes, which carry {both} of their variance. Where calibration lies elsewhere than fit, the data "
         f"moved on after the fit.{' The worst windows are numbered as above.' if latent.worst.x else ''}</p>"
     )

@@ -20,19 +20,13 @@ def facts(model: Model, report: Report) -> str:
     """The numbers that matter most, in boxes."""
     manifest = model.manifest
     every = f"one every {duration(manifest.interval_s)}"
+    noun = "images" if manifest.frame else "windows"
+    first = [
+        (f"{len(manifest.channels)}", "channels"),
+        (plural(manifest.window, "reading"), f"in a window, {every}"),
+    ]
     if manifest.frame:
-        noun, first = (
-            "images",
-            [(html.escape(str(manifest.frame)), "pixels"), (plural(1, "image"), f"at a time, {every}")],
-        )
-    else:
-        noun, first = (
-            "windows",
-            [
-                (f"{len(manifest.channels)}", "channels"),
-                (plural(manifest.window, "reading"), f"in a window, {every}"),
-            ],
-        )
+        first = [(html.escape(str(manifest.frame)), "pixels"), (plural(1, "image"), f"at a time, {every}")]
     boxes = [
         *first,
         (f"{report.windows['fit']:,}", f"{noun} fitted on"),

@@ -24,7 +24,9 @@ def worst_windows(model: Model, report: Report) -> Iterable[str]:
         return
     reconstructed = report.worst[0].reconstructed
     expected = (
-        "the window as the model reconstructs it" if reconstructed else "what it expected of each reading beforehand"
+        "the window as the model reconstructs it"
+        if reconstructed
+        else "what the model expected of each reading from those before it"
     )
     yield "<h2>Worst windows</h2>"
     yield (

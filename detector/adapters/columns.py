@@ -1,4 +1,4 @@
-"""What one data file holds, as columns, and the words for what is wrong with it."""
+"""What a data file holds, as columns, and the words for what is wrong with it."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 @dataclass(slots=True)
 class Columns:
-    """One file's rows, in the order in which they stand in it."""
+    """Some rows of one file, in the order in which they stand in it."""
 
-    path: str
-    timestamps: list[str]
-    """The text of each timestamp as it stood."""
+    timestamps: list[str] | None
+    """The text of each timestamp as it stood; None: there was none, and RFC 3339 will do."""
     times: NDArray[np.int64]
     """``[N]``, nanoseconds since 1970."""
     streams: list[str] | None
     """One per row; None where the file has no such column."""
     channels: tuple[str, ...]
-    """The channels found, C of them, in the file's order."""
+    """The channels found so far, C of them, in the file's order."""
     values: NDArray[np.float32]
     """``[N, C]``, NaN where missing."""
     texts: dict[str, str] = field(default_factory=dict)
-    """Columns that were left out because their first cell is no number: where it stands and what it says, by name."""
+    """Columns that were left out so far because their first cell is no number: where it stands and what it says, by
+    name."""
 
     def __len__(self) -> int:
         return len(self.times)

@@ -37,8 +37,8 @@ _Row = list[str]
 _Pick = Callable[[_Row], Sequence[str]]
 
 
-def read_csv(path: str, text: TextIO, channels: Sequence[str] | None) -> Columns:
-    """The rows of a CSV file. ``text``: opened with ``errors="surrogateescape"`` and ``newline=""``.
+def read_csv(path: str, text: TextIO, channels: Sequence[str] | None) -> Iterator[Columns]:
+    """The rows of a CSV file, a chunk at a time. ``text``: opened with ``errors="surrogateescape"`` and ``newline=""``.
 
     ``channels`` None: every column whose first cell that is not missing is a number; else these, where the file has
     them. Raises DataError with file, line and column.
@@ -51,13 +51,16 @@ def read_csv(path: str, text: TextIO, channels: Sequence[str] | None) -> Columns
         names = [name.strip() for name in header]
         check_header(path, names, channels)
         parser = _Parser(path, names, channels)
+        empty = True
         for rows, lines in _chunks(reader, len(names)):
-            parser.add(rows, lines)
+            yield parser.parse(rows, lines)
+            empty = False
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}: correct the quotes of this row") from None
     except (EOFError, zlib.error, OSError) as error:
         raise DataError(f"{path}, after line {reader.line_num}: cannot be read on ({error}): is it whole?") from error
-    return parser.finish()
+    if empty:
+        raise DataError(f"{path} has no rows below its first line: nothing to read")
 
 
 def _checked(path: str, text: Iterable[str]) -> Iterator[str]:
@@ -103,13 +106,9 @@ class _Parser:
         self._numbers: list[int] = [i for i in rest if names[i] in wanted]
         self._open: list[int] = rest if channels is None else []
         self._texts: dict[str, str] = {}
-        self._timestamps: list[str] = []
-        self._times: list[int] = []
-        self._streams: list[str] = []
-        self._blocks: list[tuple[list[int], NDArray[np.float32]]] = []
 
-    def add(self, rows: list[_Row], lines: list[int]) -> None:
-        """Take up a chunk; ``lines``: where each row begins."""
+    def parse(self, rows: list[_Row], lines: list[int]) -> Columns:
+        """A chunk as columns; ``lines``: where each row begins."""
         width = len(self._names)
         for row, line in zip(rows, lines, strict=True):
             if len(row) != width:
@@ -118,39 +117,28 @@ class _Parser:
                     "correct the row"
                 )
         self._settle(rows, lines)
-        for row, line in zip(rows, lines, strict=True):
-            stamp = row[self._time]
+        stamps = [row[self._time] for row in rows]
+        times: list[int] = []
+        for stamp, line in zip(stamps, lines, strict=True):
             try:
-                self._times.append(time_of(stamp))
+                times.append(time_of(stamp))
             except ValueError:
                 raise bad_time(self._path, f"line {line}", stamp) from None
-            self._timestamps.append(stamp)
-        if self._stream is not None:
-            for row, line in zip(rows, lines, strict=True):
-                if not is_stream(row[self._stream]):
-                    raise bad_stream(self._path, f"line {line}", row[self._stream])
-                self._streams.append(row[self._stream])
-        self._blocks.append((list(self._numbers), self._values(rows, lines)))
-
-    def finish(self) -> Columns:
-        """All chunks as one."""
-        if not self._times:
-            raise DataError(f"{self._path} has no rows below its first line: nothing to read")
-        place = {column: j for j, column in enumerate(self._numbers)}
-        values = np.full((len(self._times), len(self._numbers)), np.nan, np.float32)
-        start = 0
-        for columns, block in self._blocks:
-            values[start : start + len(block), [place[column] for column in columns]] = block
-            start += len(block)
+        streams = None if self._stream is None else self._names_of(rows, lines, self._stream)
         return Columns(
-            path=self._path,
-            timestamps=self._timestamps,
-            times=np.array(self._times, np.int64),
-            streams=None if self._stream is None else self._streams,
+            timestamps=stamps,
+            times=np.array(times, np.int64),
+            streams=streams,
             channels=tuple(self._names[i] for i in self._numbers),
-            values=values,
+            values=self._values(rows, lines),
             texts=self._texts,
         )
+
+    def _names_of(self, rows: list[_Row], lines: list[int], column: int) -> list[str]:
+        for row, line in zip(rows, lines, strict=True):
+            if not is_stream(row[column]):
+                raise bad_stream(self._path, f"line {line}", row[column])
+        return [row[column] for row in rows]
 
     def _settle(self, rows: list[_Row], lines: list[int]) -> None:
         """Decide each open column by its first cell in these rows that is not missing."""

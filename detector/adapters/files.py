@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from detector.adapters.columns import Columns, is_stream, shorten
 from detector.adapters.csv_file import as_text, read_csv
+from detector.adapters.pile import File, Pile
+from detector.adapters.texts import coded, take
 from detector.engine.readings import Readings
 from schemas.errors import DataError
 
@@ -21,13 +23,13 @@ from schemas.errors import DataError
 class Table:
     """The rows of one or more files in the order of one log: N rows, C channels."""
 
-    streams: list[str]
+    streams: Sequence[str]
     """N names."""
     times: NDArray[np.int64]
     """``[N]``, nanoseconds since 1970."""
     values: NDArray[np.float32]
     """``[N, C]``, NaN where missing."""
-    timestamps: list[str]
+    timestamps: Sequence[str]
     """The text of each timestamp as it stood in its file."""
     channels: tuple[str, ...]
 
@@ -35,7 +37,8 @@ class Table:
         return len(self.times)
 
     def __repr__(self) -> str:
-        return f"<Table of {len(self)} readings, {len(set(self.streams))} streams, {len(self.channels)} channels>"
+        streams = len(np.unique(coded(self.streams).codes))
+        return f"<Table of {len(self)} readings, {streams} streams, {len(self.channels)} channels>"
 
     def slice(self, start: int, stop: int, partitions: int = 1) -> list[Readings]:
         """The rows ``start`` to ``stop`` as the poll of a log would bring them: one ``Readings`` per partition."""
@@ -72,7 +75,7 @@ class Table:
         return [(int(partition), rows[of_row == partition]) for partition in np.unique(of_row)]
 
     def _readings(self, partition: int, rows: NDArray[np.int64]) -> Readings:
-        return Readings(partition, [self.streams[i] for i in rows.tolist()], self.times[rows], self.values[rows])
+        return Readings(partition, take(self.streams, rows), self.times[rows], self.values[rows])
 
 
 def read_table(
@@ -84,23 +87,23 @@ def read_table(
     over all files; a column ``label`` is refused. Else exactly these, in this order: other columns are ignored, absent
     ones are missing values.
 
-    Files are merged on their heads by timestamp, ties in the order given; rows of one file keep their order.
+    Files are merged on their heads by timestamp, ties in the order given; rows of one file keep their order. They are
+    read part by part; what is larger than ``overflow.LIMIT`` lies on disk (see there), and with it the table.
 
     Raises DataError with file, line and column where something cannot be read.
     """
-    files: list[Columns] = []
-    names: list[str] = []
+    pile = Pile()
     for source in sources:
         stream, path = split_source(source)
-        columns = _read(path, channels)
-        if stream is not None and columns.streams is not None:
-            raise DataError(f"{source}: the file has a column stream of its own: name it without {stream}=")
-        files.append(columns)
-        names.append(default_stream if stream is None else stream)
-    if not files:
+        pile.begin(path)
+        for part in _read(path, channels):
+            if stream is not None and part.streams is not None:
+                raise DataError(f"{source}: the file has a column stream of its own: name it without {stream}=")
+            pile.add(part, default_stream if stream is None else stream)
+    if not sources:
         raise DataError("no data: name at least one file")
-    wanted = _union(files) if channels is None else tuple(channels)
-    return _merge(files, names, wanted)
+    wanted = _union(pile.files) if channels is None else tuple(channels)
+    return Table(*pile.finish(wanted), wanted)
 
 
 def split_source(source: str) -> tuple[str | None, str]:
@@ -113,33 +116,34 @@ def split_source(source: str) -> tuple[str | None, str]:
     return stream, path
 
 
-def _read(path: str, channels: Sequence[str] | None) -> Columns:
-    """One file, in whichever of the formats it is."""
+def _read(path: str, channels: Sequence[str] | None) -> Iterator[Columns]:
+    """One file part by part, in whichever of the formats it is."""
     if os.path.isdir(path):
         raise DataError(f"{path} is a folder: name the files in it")
     try:
         with open(path, "rb") as raw:
             # peeking, not seeking: a pipe will do for CSV
-            return _decode(path, raw, raw.peek(4)[:4], channels)
+            yield from _decode(path, raw, raw.peek(4)[:4], channels)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _decode(path: str, raw: BinaryIO, start: bytes, channels: Sequence[str] | None) -> Columns:
+def _decode(path: str, raw: BinaryIO, start: bytes, channels: Sequence[str] | None) -> Iterator[Columns]:
     name = path.lower()
     if start == b"PAR1" or name.endswith((".parquet", ".pq")):
         from detector.adapters.parquet_file import read_parquet
 
-        return read_parquet(path, raw, channels)
+        yield from read_parquet(path, raw, channels)
+        return
     if start[:2] == b"\x1f\x8b" or (name.endswith(".gz") and start):
         raw = cast(BinaryIO, gzip.GzipFile(fileobj=raw))
     with as_text(raw) as text:
-        return read_csv(path, text, channels)
+        yield from read_csv(path, text, channels)
 
 
-def _union(files: Sequence[Columns]) -> tuple[str, ...]:
+def _union(files: Sequence[File]) -> tuple[str, ...]:
     """The channels of all files in order of appearance."""
     wanted = tuple(dict.fromkeys(name for file in files for name in file.channels))
     for file in files:
@@ -151,27 +155,3 @@ def _union(files: Sequence[Columns]) -> tuple[str, ...]:
                 f"{file.path}: no channel found: no column besides timestamp and stream starts with a number"
             )
     return wanted
-
-
-def _merge(files: Sequence[Columns], names: Sequence[str], channels: tuple[str, ...]) -> Table:
-    """The log. Taking the head with the least time again and again (ties: the earlier file) is a stable sort by the
-    greatest time that each file has shown so far, because a row older than its predecessor goes out right after it.
-    """
-    streams: list[str] = []
-    timestamps: list[str] = []
-    values = np.full((sum(map(len, files)), len(channels)), np.nan, np.float32)
-    start = 0
-    for file, name in zip(files, names, strict=True):
-        streams += [name] * len(file) if file.streams is None else file.streams
-        timestamps += file.timestamps
-        place = {channel: j for j, channel in enumerate(file.channels)}
-        there = [k for k, channel in enumerate(channels) if channel in place]
-        values[start : start + len(file), there] = file.values[:, [place[channels[k]] for k in there]]
-        start += len(file)
-    times = np.concatenate([file.times for file in files])
-    if len(files) == 1:
-        return Table(streams, times, values, timestamps, channels)
-    heads = np.concatenate([np.maximum.accumulate(file.times) for file in files])
-    order = np.argsort(heads, kind="stable")
-    rows = order.tolist()
-    return Table([streams[i] for i in rows], times[order], values[order], [timestamps[i] for i in rows], channels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -20,17 +20,17 @@ from detector.adapters.columns import (
     time_of,
 )
 from schemas.errors import DataError, UserError
-from schemas.moment import format_time, parse_time
+from schemas.moment import parse_time
 
 #: Rows decoded at once.
 BATCH_ROWS = 16_384
 
 
-def read_parquet(path: str, raw: BinaryIO, channels: Sequence[str] | None) -> Columns:
-    """The rows of a Parquet file; see ``read_csv``. Places are told as ``row N``, counted from 1.
+def read_parquet(path: str, raw: BinaryIO, channels: Sequence[str] | None) -> Iterator[Columns]:
+    """The rows of a Parquet file, a batch at a time; see ``read_csv``. Places are told as ``row N``, counted from 1.
 
     A timestamp may be of Arrow's type (without a zone: UTC), a text or a number of milliseconds; its echo is RFC 3339,
-    the text or the number. Channels are columns of numbers that are not empty all the way.
+    the text or the number.
     """
     try:
         import pyarrow as pa
@@ -55,7 +55,7 @@ def read_parquet(path: str, raw: BinaryIO, channels: Sequence[str] | None) -> Co
         # read by name: a column that is left out is never decoded
         wanted = [names.index(name) for name in (TIMESTAMP, STREAM) if name in names] + chosen
         batches = file.iter_batches(BATCH_ROWS, columns=[fields[i].name for i in wanted])
-        return _gather(path, pa, batches, [names[i] for i in wanted], [names[i] for i in chosen], channels, texts)
+        yield from _decoded(path, pa, batches, [names[i] for i in wanted], [names[i] for i in chosen], texts)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}): is it whole?") from error
 
@@ -64,74 +64,54 @@ def _is_number(pa: Any, kind: Any) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
-def _gather(
-    path: str,
-    pa: Any,
-    batches: Any,
-    names: list[str],
-    chosen: list[str],
-    channels: Sequence[str] | None,
-    texts: dict[str, str],
-) -> Columns:
-    timestamps: list[str] = []
-    times: list[int] = []
-    streams: list[str] | None = [] if STREAM in names else None
-    blocks: list[NDArray[np.float32]] = []
+def _decoded(
+    path: str, pa: Any, batches: Any, names: list[str], chosen: list[str], texts: dict[str, str]
+) -> Iterator[Columns]:
+    row = 1
     for batch in batches:
-        row = len(times) + 1
         columns = dict(zip(names, batch.columns, strict=True))
-        stamps, moments = _times(path, pa, columns[TIMESTAMP], row)
-        timestamps += stamps
-        times += moments
-        if streams is not None:
-            streams += _streams(path, columns[STREAM], row)
-        block = np.empty((batch.num_rows, len(chosen)), np.float32)
+        stamps, times = _times(path, pa, columns[TIMESTAMP], row)
+        streams = _streams(path, columns[STREAM], row) if STREAM in columns else None
+        values = np.empty((batch.num_rows, len(chosen)), np.float32)
         for j, name in enumerate(chosen):
-            block[:, j] = _values(path, pa, columns[name], name, row)
-        blocks.append(block)
-    if not times:
+            values[:, j] = _values(path, pa, columns[name], name, row)
+        yield Columns(stamps, times, streams, tuple(chosen), values, texts)
+        row += batch.num_rows
+    if row == 1:
         raise DataError(f"{path} has no rows: nothing to read")
-    values = np.concatenate(blocks)
-    found = [j for j in range(len(chosen)) if channels is not None or not np.isnan(values[:, j]).all()]
-    return Columns(
-        path=path,
-        timestamps=timestamps,
-        times=np.array(times, np.int64),
-        streams=streams,
-        channels=tuple(chosen[j] for j in found),
-        values=values[:, found],
-        texts=texts,
-    )
 
 
-def _times(path: str, pa: Any, column: Any, row: int) -> tuple[list[str], list[int]]:
+def _times(path: str, pa: Any, column: Any, row: int) -> tuple[list[str] | None, NDArray[np.int64]]:
     """The text and the nanoseconds of each timestamp."""
     if pa.types.is_timestamp(column.type):
-        per = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}[column.type.unit]
-        cells = [None if cell is None else cell * per for cell in column.cast(pa.int64()).to_pylist()]
-    elif pa.types.is_date(column.type):
+        return None, _typed_times(path, pa, column, row)
+    if pa.types.is_date(column.type):
         cells = [None if cell is None else cell.isoformat() for cell in column.to_pylist()]
     else:
         cells = column.to_pylist()
-    stamps, moments = [], []
+    stamps, times = [], []
     for i, cell in enumerate(cells):
         try:
-            if pa.types.is_timestamp(column.type) and cell is not None:
-                if not 0 <= cell < 1 << 63:
-                    raise ValueError(cell)
-                stamps.append(format_time(cell))
-                moments.append(cell)
-            elif isinstance(cell, str):
+            if isinstance(cell, str):
                 stamps.append(cell)
-                moments.append(time_of(cell))
+                times.append(time_of(cell))
             elif isinstance(cell, int | float):
                 stamps.append(str(cell))
-                moments.append(parse_time(cell))
+                times.append(parse_time(cell))
             else:
-                raise ValueError(cell)
+                raise ValueError(cell)  # noqa: TRY004, it is caught just below
         except (ValueError, OverflowError):
             raise bad_time(path, f"row {row + i}", str(cell)) from None
-    return stamps, moments
+    return stamps, np.array(times, np.int64)
+
+
+def _typed_times(path: str, pa: Any, column: Any, row: int) -> NDArray[np.int64]:
+    per = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}[column.type.unit]
+    known = np.asarray(column.is_valid())
+    cells: NDArray[np.int64] = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    for i in np.flatnonzero(~known | (cells < 0) | (cells > ((1 << 63) - 1) // per))[:1]:
+        raise bad_time(path, f"row {row + i}", str(int(cells[i]) * per) if known[i] else "None")
+    return cells * per
 
 
 def _streams(path: str, column: Any, row: int) -> list[str]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tiny_model import tiny_model
 
+from detector.engine.model import Model
+from schemas.manifest import Candidate, Channel, Season
+from trainer.latent import STEPS, Decoded, Latent, Points
 from trainer.page import render
 from trainer.report import Line, Report, StreamRow
+from trainer.worst import Trace, Worst
 
 
 def report(**changes: object) -> Report:
@@ -64,3 +70,155 @@ def test_names_in_any_script_can_be_drawn() -> None:
     names = ["Öl-Temperatur", "温度", "_private", "$x^$", "n" * 300, "\u0416"]
     lines = [Line(stream=name, times=[0.0, 1.0], scores=[0.5, 2.0]) for name in names]
     assert render(tiny_model(), report(lines=lines)).count("<svg") == 1
+
+
+def worst(points: int = 40, **changes: object) -> Worst:
+    wave = np.sin(np.arange(points) / 5).tolist()
+    fields: dict[str, object] = {
+        "stream": "a", "time": 1.7e9, "score": 2.5, "step": 1, "window": min(10, points), "reconstructed": True,
+        "traces": [
+            Trace(channel=c, share=0.3, observed=wave, expected=[*([None] * (points // 2)), *wave[points // 2 :]])
+            for c in range(3)
+        ],
+    }  # fmt: skip
+    return Worst.model_validate({**fields, **changes})
+
+
+def latent(**changes: object) -> Latent:
+    few = Points(x=[0.0, 1.0, 2.0], y=[0.0, -1.0, 1.0])
+    fields: dict[str, object] = {
+        "model": "dense-vae", "size": 16, "share": (0.6, 0.2), "fit": few, "calibration": few,
+        "worst": Points(x=[5.0], y=[5.0]),
+    }  # fmt: skip
+    return Latent.model_validate({**fields, **changes})
+
+
+def decoded(window: int = 4, channels: int = 2) -> Decoded:
+    G = len(STEPS)
+    grid = np.random.default_rng(0).normal(size=(G, G, channels, window)).tolist()
+    return Decoded(steps=list(STEPS), channels=list(range(channels)), windows=grid)
+
+
+def with_manifest(**changes: object) -> Model:
+    model = tiny_model()
+    return replace(model, manifest=model.manifest.model_copy(update=changes))
+
+
+def card_of(model: Model, shown: Report) -> str:
+    text = render(model, shown)
+    return text[text.index("Model card") : text.index("Settings and versions")]
+
+
+@pytest.mark.parametrize("points", [1, 2, 3, 400])
+@pytest.mark.parametrize("interval_s", [0.01, 1.0, 300.0, 86_400.0])
+def test_worst_windows_of_any_length_and_step_can_be_drawn(points: int, interval_s: float) -> None:
+    text = render(tiny_model(interval_s=interval_s), report(worst=[worst(points)]))
+    assert text.count("<svg") == 2
+    assert "1. a, 2023-11-14T22:13:20Z, score 2.5" in text
+
+
+def test_a_channel_that_is_hardly_there_or_never_moves_can_be_drawn() -> None:
+    none, flat = [None] * 40, [0.0] * 40
+    traces = [
+        Trace(channel=0, share=1, observed=none, expected=none),
+        Trace(channel=1, share=0, observed=flat, expected=flat),
+        Trace(channel=2, share=0, observed=[1e30] * 40, expected=[-1e30] * 40),
+    ]
+    assert "Worst windows" in render(tiny_model(), report(worst=[worst(traces=traces), worst(traces=[])]))
+
+
+def test_of_a_forecaster_the_page_says_that_readings_were_predicted() -> None:
+    assert "as the model reconstructs it" in render(tiny_model(), report(worst=[worst()]))
+    assert "from those before it" in render(tiny_model(), report(worst=[worst(reconstructed=False)]))
+
+
+def test_codes_are_drawn_with_what_their_axes_carry() -> None:
+    text = render(tiny_model(), report(worst=[worst()], latent=latent()))
+    assert "which carry 80% of their variance" in text
+    assert "first axis, 60% of the variance" in text
+    assert "Decoded grid" not in text
+
+
+def test_codes_in_one_point_can_be_drawn() -> None:
+    one, none = Points(x=[0.0], y=[0.0]), Points(x=[], y=[])
+    text = render(tiny_model(), report(latent=latent(fit=one, calibration=one, worst=none, share=(0.0, 0.0))))
+    assert "Codes" in text
+
+
+@pytest.mark.parametrize("window", [1, 2, 48])
+def test_the_grid_of_a_variational_model_is_drawn(window: int) -> None:
+    text = render(tiny_model(), report(latent=latent(), decoded=decoded(window)))
+    assert "Decoded grid" in text
+    assert text.count("<svg") == 3
+
+
+def test_a_grid_that_does_not_move_can_be_drawn() -> None:
+    flat = decoded().model_copy(update={"windows": np.zeros((5, 5, 2, 4)).tolist()})
+    assert "Decoded grid" in render(tiny_model(), report(latent=latent(), decoded=flat))
+
+
+def test_streams_show_what_was_measured_and_a_dash_for_what_was_not() -> None:
+    row = StreamRow(
+        name="<b>", readings=200, scores=10, threshold=3.0, own=True, median=0.25, largest=1.5, above=0.0123,
+        episodes=0.5, error=0.4321,
+    )  # fmt: skip
+    text = render(
+        tiny_model(), report(streams=[row, StreamRow(name="b", readings=1, scores=0, threshold=3, own=False)])
+    )
+    assert all(f'<td class="n">{cell}</td>' in text for cell in ("0.25", "1.5", "1.23%", "0.50", "0.432", "–"))
+    assert "&lt;b&gt;" in text
+
+
+def test_names_from_the_data_are_escaped_wherever_they_stand() -> None:
+    evil = "<script>&$a_$"
+    model = tiny_model(streams=(evil, "b"))
+    channels = tuple(Channel(name=f"{evil}{c}", unit=evil) for c in range(3))
+    model = replace(model, manifest=model.manifest.model_copy(update={"channels": channels, "group": evil}))
+    shown = report(
+        worst=[worst(stream=evil)], latent=latent(model=evil), decoded=decoded(), warnings=[evil],
+        lines=[Line(stream=evil, times=[0.0, 1.0], scores=[0.5, 2.0])],
+    )  # fmt: skip
+    text = render(model, shown)
+    assert "<script" not in text
+    assert "&lt;script&gt;&amp;" in text
+
+
+def test_the_card_takes_its_numbers_from_the_manifest() -> None:
+    shown = report(parameters=1234, own_thresholds=1)
+    model = with_manifest(metrics={"parity": 3e-7, "realised_rate": 0.002}, made_with={"torch": "9.9"})
+    card = card_of(model, shown)
+    for fact in (
+        "1,234 parameters", "1 of 2 streams", "agreed within 3.0e-07", "torch 9.9", "seed 0", "999 scores",
+        "At most 0.1% of normal readings", "itself it is 0.2%", "4 readings (4 s)", "no season", "span 4", "0" * 64,
+        "named by who fitted it",
+    ):  # fmt: skip
+        assert fact in card, fact
+
+
+def test_the_card_says_what_a_model_was_chosen_from_and_which_season_it_knows() -> None:
+    candidate = Candidate(
+        model="tiny", found=0.5, over_baseline=0, standard_errors=0, parameters=1, mflop=1, microseconds=1, fit_s=1
+    )
+    card = card_of(with_manifest(candidates=(candidate,), season=Season(period_s=86_400, bins=24)), report())
+    assert "by what each found of faults planted" in card
+    assert "periods of 1 d" in card
+
+
+def test_what_an_older_folder_did_not_keep_is_left_out() -> None:
+    text = render(tiny_model(), report())
+    for section in ("Worst windows", "Codes", "Decoded grid"):
+        assert section not in text
+    card = card_of(tiny_model(), report())
+    assert "parameters" not in card
+    assert "Not recorded" in card
+
+
+def test_the_page_needs_no_network_and_follows_the_readers_colours() -> None:
+    text = render(tiny_model(), report(worst=[worst()], latent=latent(), decoded=decoded()))
+    assert "prefers-color-scheme: dark" in text
+    assert "<script" not in text
+    assert "url(http" not in text
+    drawn = text[text.index("<svg") :]
+    assert "stroke: #000" not in drawn
+    assert "fill: #ffffff" not in drawn
+    assert "var(--c0)" in drawn

@@ -1,0 +1,62 @@
+"""How streams fare in their calibration stretch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from detector.engine.incidents import Policy
+from trainer.calibrate import Calibrated
+from trainer.stretch import DAY_NS, fared
+
+MINUTE_NS = DAY_NS // 1440
+
+
+def calibrated(scores: dict[int, list[float]], streams: int, threshold: float = 2.0) -> Calibrated:
+    """Scores in thresholds of some streams, a reading every minute, in order of arrival."""
+    rows = sorted((at, s, score) for s, own in scores.items() for at, score in enumerate(own))
+    return Calibrated(
+        group=threshold,
+        threshold=np.full(streams, threshold),
+        own=np.zeros(streams, bool),
+        tail_score=np.empty(0),
+        tail_p=np.empty(0),
+        times=np.array([at * MINUTE_NS for at, _, _ in rows], np.int64),
+        stream=np.array([s for _, s, _ in rows], np.int64),
+        score=np.array([score * threshold for _, _, score in rows]),
+        warnings=[],
+    )
+
+
+def test_scores_are_told_by_stream() -> None:
+    result = fared(calibrated({0: [0.1, 0.2, 5.0, 0.3], 2: [0.5, 0.5]}, 3), 3, MINUTE_NS)
+    assert result.median.tolist() == pytest.approx([0.25, np.nan, 0.5], nan_ok=True)
+    assert result.largest.tolist() == pytest.approx([5.0, np.nan, 0.5], nan_ok=True)
+    assert result.above.tolist() == pytest.approx([0.25, np.nan, 0.0], nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("above", "incidents"),
+    [
+        ([], 0),
+        ([100], 0),  # one reading of three opens nothing
+        ([100, 101], 1),
+        ([100, 102], 1),
+        ([100, 103], 0),
+        (range(100, 200), 1),  # one endless alarm is one
+        ([100, 101, 300, 301], 2),
+        ([0, 1], 1),
+        ([1438, 1439], 1),
+    ],
+)
+def test_episodes_are_the_incidents_that_the_detector_would_open(above: list[int], incidents: int) -> None:
+    score = np.full(1440, 0.5)
+    score[list(above)] = 1.5
+    result = fared(calibrated({0: score.tolist(), 1: [0.5] * 10}, 2), 2, MINUTE_NS)
+    assert result.episodes.tolist() == pytest.approx([incidents, 0.0])
+
+
+def test_another_policy_opens_others() -> None:
+    score = [0.5] * 700 + [1.5] + [0.5] * 739
+    result = fared(calibrated({0: score}, 1), 1, MINUTE_NS, Policy(k=1, n=1))
+    assert result.episodes[0] == pytest.approx(1.0)

@@ -26,8 +26,14 @@ setup: $(READY)  ## make the virtual environment and install everything into it
 demo: $(READY)  ## watch this machine: learn what is normal, provoke faults, catch them (about 4 minutes)
 	$(BIN)/python -m trainer.demo $(DEMO_ARGS)
 
+# Demos and brokers measure this machine and its clock: they run by themselves, after what may share it.
 test: $(READY)  ## run the tests, fast ones first; those with Kafka need Java 17 and Maven
+ifdef TEST_ARGS
 	$(BIN)/python -m pytest $(TEST_ARGS)
+else
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/properties tests/contract
+	$(BIN)/python -m pytest tests/integration
+endif
 
 check: $(READY)  ## style, types, the direction of imports, the JSON Schema files
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.adapters.files import Table
+from detector.adapters.texts import take
 from detector.engine.calibration import FLOOR, needed, split_conformal, tail
 from detector.engine.engine import Engine, smoothing_weights
 from detector.engine.model import Model
@@ -115,11 +116,10 @@ def _raw_scores(draft: Model, table: Table, data: Split) -> tuple[NDArray[np.int
     rows = np.flatnonzero(wanted)
     score = np.full(len(rows), np.nan)
     fresh = table.times[rows] >= data.calibration_start[stream[rows]]
-    names = [table.streams[row] for row in rows]
     size = at_once(BATCH, draft.manifest.values)
     for at in range(0, len(rows), size):
         part = slice(at, at + size)
-        readings = Readings(0, names[part], table.times[rows[part]], table.values[rows[part]])
+        readings = Readings(0, take(table.streams, rows[part]), table.times[rows[part]], table.values[rows[part]])
         score[part] = engine.process([readings]).score
     kept = fresh & ~np.isnan(score)
     return table.times[rows[kept]], stream[rows[kept]], score[kept]

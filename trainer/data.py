@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from detector.adapters.files import Table, read_table
-from detector.engine.assembly import stretches
+from detector.adapters.overflow import chunks, empty
+from detector.adapters.texts import coded, take
+from detector.engine.assembly import layout
 from detector.engine.segments import blocks
 from schemas.errors import DataError, SettingsError
 from schemas.manifest import Channel, Season
@@ -32,6 +34,9 @@ KAFKA = "kafka://"
 
 #: Scaled values beyond this say no more than "very far": one wild reading must not outweigh all others.
 CLIP = 10.0
+
+#: The parts of a stream, in time order.
+FIT, VALIDATION, CALIBRATION = range(3)
 
 #: Windows, of all parts together, below which no model is worth its name.
 LEAST_WINDOWS = 100
@@ -182,24 +187,33 @@ def fingerprint(table: Table) -> str:
     """SHA-256 over channels, streams, times and values."""
     digest = hashlib.sha256()
     for texts in (table.channels, table.streams):
-        digest.update("\0".join(texts).encode("utf-8", "surrogatepass"))
+        for part in chunks(len(texts), 1):
+            joined = "\0".join(take(texts, np.arange(part.start, part.stop)))
+            digest.update((("\0" if part.start else "") + joined).encode("utf-8", "surrogatepass"))
         digest.update(b"\n")
-    digest.update(np.ascontiguousarray(table.times, "<i8").tobytes())
-    digest.update(np.ascontiguousarray(np.where(np.isnan(table.values), np.nan, table.values), "<f4").tobytes())
+    digest.update(np.ascontiguousarray(table.times, "<i8").data)
+    for part in chunks(len(table), len(table.channels)):
+        values = table.values[part]
+        digest.update(np.ascontiguousarray(np.where(np.isnan(values), np.nan, values), "<f4").tobytes())
     return digest.hexdigest()
 
 
 def rows_by_stream(table: Table) -> dict[str, Ints]:
     """Rows of each stream in order of arrival, streams in alphabetical order."""
-    names, of_row = np.unique(np.array(table.streams, dtype=object), return_inverse=True)
+    streams = coded(table.streams)
+    alphabetical = sorted(range(len(streams.names)), key=streams.names.__getitem__)
+    rank = np.empty(len(alphabetical), np.int32)
+    rank[alphabetical] = np.arange(len(alphabetical))
+    of_row = rank[streams.codes]
     order = np.argsort(of_row, kind="stable")
-    cuts = np.cumsum(np.bincount(of_row, minlength=len(names)))[:-1]
-    return dict(zip(names.tolist(), np.split(order, cuts), strict=True))
+    cuts = np.cumsum(np.bincount(of_row, minlength=len(rank)))[:-1]
+    names = [streams.names[code] for code in alphabetical]
+    return {name: rows for name, rows in zip(names, np.split(order, cuts), strict=True) if len(rows)}
 
 
 def interval_of(table: Table, by_stream: dict[str, Ints]) -> int:
     """Nanoseconds between readings: the median over streams of the median step of each."""
-    steps = [np.diff(np.unique(table.times[rows])) for rows in by_stream.values()]
+    steps = (np.diff(np.unique(table.times[rows])) for rows in by_stream.values())
     medians = [np.median(step) for step in steps if len(step)]
     if not medians:
         raise DataError(f"{len(table)} readings, none of a stream's with another time: at least two are needed")
@@ -207,54 +221,106 @@ def interval_of(table: Table, by_stream: dict[str, Ints]) -> int:
 
 
 def prepare(table: Table, window: int, settings: FitSettings, catalogue: Sequence[Channel] | None = None) -> Prepared:
-    """Rows, scaling, season and windows of each part. Raises DataError where there is too little."""
+    """Rows, scaling, season and windows of each part. Raises DataError where there is too little.
+
+    Arrays ``[R, C]`` lie on disk where they are large, and are made part by part; in memory are some 100 bytes per
+    reading, however many channels it has.
+    """
     if not len(table):
         raise DataError("the data hold no readings: some hundreds are needed at least")
     by_stream = rows_by_stream(table)
     interval = interval_of(table, by_stream)
-    values: list[Floats] = []
-    when: list[Ints] = []
-    part: list[NDArray[np.int64]] = []  # of each row: 0 fit, 1 validation, 2 calibration
-    stream: list[Ints] = []
-    full: list[NDArray[np.bool_]] = []  # a whole window ends at the row
-    starts = np.empty(len(by_stream), np.int64)
-    for index, rows in enumerate(by_stream.values()):
-        validation_start, starts[index] = split_times(table.times[rows], settings)
-        for times, block in stretches(table.times[rows], table.values[rows], interval, window):
-            values.append(block)
-            when.append(times)
-            part.append(np.searchsorted([validation_start, starts[index]], times, side="right"))
-            stream.append(np.full(len(times), index))
-            full.append(np.arange(len(times)) >= window - 1)
-    rows_of = np.concatenate(part)
-    all_values, all_streams = np.concatenate(values), np.concatenate(stream)
-    learned = rows_of < 2  # the validation stretch included: it only says when to stop
-    scaling = scaling_of(all_values[learned], all_streams[learned], len(by_stream), settings.scale_floor, catalogue)
-    observed = ~np.isnan(all_values)
-    all_scaled = scaled(all_values, observed, scaling, all_streams)
-    all_times = np.concatenate(when)
-    season = season_of(all_times, all_scaled, observed, learned, all_streams, interval, settings.context)
-    usable = np.concatenate(full) & observed.any(axis=1)
-    context = None if season is None else context_of(season, all_times, all_values, all_streams, scaling)
-    fit_ends = np.flatnonzero(usable & (rows_of == 0))
+    laid = _lay_out(table, by_stream, interval, window, settings)
+    values, observed = _values(table, laid)
+    learned = laid.part < VALIDATION + 1  # the validation stretch included: it only says when to stop
+    scaling = scaling_of(values, laid.stream, len(by_stream), settings.scale_floor, catalogue, learned)
+    z: Floats = empty(values.shape, np.float32)
+    for part in chunks(*values.shape):
+        z[part] = scaled(values[part], observed[part], scaling, laid.stream[part])
+    season = season_of(laid.times, z, observed, learned, laid.stream, interval, settings.context)
+    context = None if season is None else context_of(season, laid.times, values, laid.stream, scaling)
+    usable = laid.whole & observed.any(axis=1)
+    fit_ends, validation_ends, calibration_ends = (
+        np.flatnonzero(usable & (laid.part == part)) for part in (FIT, VALIDATION, CALIBRATION)
+    )
     prepared = Prepared(
         names=tuple(by_stream),
         window=window,
         interval_ns=interval,
-        values=all_values,
-        scaled=all_scaled,
+        values=values,
+        scaled=z,
         observed=observed,
         season=season,
         context=context,
-        stream=all_streams,
+        stream=laid.stream,
         scaling=scaling,
         fit_ends=fit_ends if context is None else _with_context(fit_ends, context),
-        validation_ends=np.flatnonzero(usable & (rows_of == 1)),
-        calibration_ends=np.flatnonzero(usable & (rows_of == 2)),
-        calibration_start=starts,
+        validation_ends=validation_ends,
+        calibration_ends=calibration_ends,
+        calibration_start=laid.calibration_start,
     )
     _check_enough(prepared, len(table))
     return prepared
+
+
+@dataclass(frozen=True)
+class _Laid:
+    """Where the N readings lie among the R rows, and what is known of each row but its values."""
+
+    row: Ints
+    """``[N]``; -1: the reading is late or a duplicate and has none."""
+    times: Ints
+    """``[R]``."""
+    part: NDArray[np.int8]
+    """``[R]``: FIT, VALIDATION or CALIBRATION."""
+    stream: Ints
+    """``[R]``."""
+    whole: NDArray[np.bool_]
+    """``[R]``: a whole window ends at the row."""
+    calibration_start: Ints
+    """``[S]``."""
+
+
+def _lay_out(table: Table, by_stream: dict[str, Ints], interval: int, window: int, settings: FitSettings) -> _Laid:
+    row = np.full(len(table), -1)
+    times: list[Ints] = []
+    parts: list[NDArray[np.int8]] = []
+    whole: list[NDArray[np.bool_]] = []
+    calibration_start = np.empty(len(by_stream), np.int64)
+    first = 0
+    for index, readings in enumerate(by_stream.values()):
+        own = layout(table.times[readings], interval, window)
+        validation_start, calibration_start[index] = split_times(table.times[readings], settings)
+        row[readings[own.kept]] = own.row + first
+        times.append(own.times)
+        starts = [validation_start, calibration_start[index]]
+        parts.append(np.searchsorted(starts, own.times, side="right").astype(np.int8))
+        age = np.arange(len(own.times)) - np.repeat(own.starts, np.diff(own.starts, append=len(own.times)))
+        whole.append(age >= window - 1)
+        first += len(own.times)
+    stream = np.repeat(np.arange(len(by_stream)), [len(own) for own in times])
+    return _Laid(row, np.concatenate(times), np.concatenate(parts), stream, np.concatenate(whole), calibration_start)
+
+
+def _values(table: Table, laid: _Laid) -> tuple[Floats, NDArray[np.bool_]]:
+    """The rows ``[R, C]``, NaN where a reading is missing, and what is observed of them.
+
+    The table is gone through once, in its order, and each part written to where its streams lie: read stream by stream,
+    a table on disk would be read as often as it has streams.
+    """
+    shape = (len(laid.times), len(table.channels))
+    values: Floats = empty(shape, np.float32)
+    filled = np.zeros(len(values), bool)
+    for part in chunks(len(table), shape[1]):
+        rows = laid.row[part]
+        kept = rows >= 0
+        values[rows[kept]] = table.values[part][kept]
+        filled[rows[kept]] = True
+    values[~filled] = np.nan
+    observed: NDArray[np.bool_] = empty(shape, np.bool_)
+    for part in chunks(*shape):
+        np.logical_not(np.isnan(values[part]), out=observed[part])
+    return values, observed
 
 
 def _with_context(ends: Ints, context: Floats) -> Ints:
@@ -262,7 +328,8 @@ def _with_context(ends: Ints, context: Floats) -> Ints:
 
     What stands in for an unknown season is another quantity; a network would learn a mixture of both.
     """
-    known = ~np.isnan(context[ends]).all(axis=1)
+    parts = [~np.isnan(context[ends[part]]).all(axis=1) for part in chunks(len(ends), context.shape[1])]
+    known = np.concatenate([np.zeros(0, bool), *parts])
     return ends[known] if 2 * known.sum() >= len(ends) else ends
 
 

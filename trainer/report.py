@@ -15,7 +15,7 @@ from detector.engine.model import Model
 from schemas.frozen import Frozen
 from schemas.moment import SECOND_NS
 from trainer.calibrate import Calibrated
-from trainer.data import Prepared
+from trainer.data import Prepared, rows_by_stream
 from trainer.fit import Curve
 from trainer.images.architecture import ImageAutoencoder
 from trainer.images.data import PreparedImages
@@ -129,7 +129,7 @@ def collect(
     """What the report of a model shows; ``mean_square`` ``[C]``: of held-out normal data, scaled units."""
     score = calibrated.score / calibrated.threshold[calibrated.stream]
     counts = np.bincount(calibrated.stream, minlength=len(data.names))
-    rows = np.unique(np.array(table.streams, dtype=object), return_counts=True)[1]
+    rows = [len(rows) for rows in rows_by_stream(table).values()]
     peak = np.full(len(data.names), -np.inf)
     np.maximum.at(peak, calibrated.stream, score)
     stretch = fared(calibrated, len(data.names), data.interval_ns)
@@ -145,7 +145,7 @@ def collect(
         ],
         streams=[
             StreamRow(
-                name=name, readings=int(rows[s]), scores=int(counts[s]), threshold=float(calibrated.threshold[s]),
+                name=name, readings=rows[s], scores=int(counts[s]), threshold=float(calibrated.threshold[s]),
                 own=bool(calibrated.own[s]), median=_rounded(stretch.median[s]), largest=_rounded(stretch.largest[s]),
                 above=_rounded(stretch.above[s]), episodes=_rounded(stretch.episodes[s]),
             )

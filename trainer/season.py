@@ -6,11 +6,15 @@ then any other lag. The context is made by the detector's own memory, so that tr
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.adapters.overflow import chunks, empty
 from detector.engine.seasons import Seasons, fields
 from detector.engine.segments import Segments
 from detector.engine.state import State
@@ -39,6 +43,9 @@ LEAST_PERIODS_FOUND, LEAST_CORRELATION_FOUND = 5, 0.3
 #: A stream whose readings are so few intervals is not searched.
 MOST_SPARSE = 20
 
+#: Intervals of a stream that are searched: the transforms of twice as many numbers take some 200 MB.
+LONGEST = 1 << 21
+
 #: A lag of which fewer pairs were observed, as a share of the readings, says nothing.
 LEAST_PAIRS = 0.05
 
@@ -63,9 +70,7 @@ def season_of(
                 f"setting 'context': a period of {wanted} holds no two readings, one every {interval_s:g} s"
             )
         return _season(period_s, interval_s)
-    parts = [learned & (stream == s) for s in np.unique(stream)]
-    correlation = autocorrelation([on_grid(times[part], z[part], observed[part], interval_ns) for part in parts])
-    period = period_of(correlation, interval_s)
+    period = period_of(autocorrelation(_grids(times, z, observed, learned, stream, interval_ns)), interval_s)
     return None if period is None else _season(period, interval_s)
 
 
@@ -73,31 +78,58 @@ def _season(period_s: float, interval_s: float) -> Season:
     return Season(period_s=period_s, bins=max(min(BINS, round(period_s / interval_s)), 1))
 
 
-def on_grid(times: Ints, z: Floats, observed: Bools, interval_ns: int) -> Floats:
-    """Rows ``[n, C]`` laid out by time, one row for each interval, NaN where nothing was observed.
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """What was learned of a stream, laid out by time, one row for each interval: n of them.
 
     Rows of a stream that pauses at night would otherwise repeat themselves after a working day.
     """
-    place = np.rint((times - times[0]) / interval_ns).astype(np.int64) if len(times) else times
-    if not len(place) or place[-1] >= MOST_SPARSE * len(place):  # mostly pauses: what repeats itself is not seen
-        return np.empty((0, z.shape[1]), np.float32)
-    grid = np.full((place[-1] + 1, z.shape[1]), np.nan, np.float32)
-    grid[place] = np.where(observed, z, np.nan)
-    return grid
+
+    z: Floats
+    """``[m, C]``."""
+    observed: Bools
+    """``[m, C]``."""
+    place: Ints
+    """``[m]``, ascending: the interval of each row."""
+
+    def __len__(self) -> int:
+        return int(self.place[-1]) + 1
+
+    def columns(self) -> Iterator[Floats]:
+        """Each channel ``[n]``, NaN where nothing was observed. One at a time, as all may be more than memory holds."""
+        for c in range(self.z.shape[1]):
+            column = np.full(len(self), np.nan, np.float32)
+            column[self.place] = np.where(self.observed[:, c], self.z[:, c], np.nan)
+            yield column
 
 
-def autocorrelation(stretches: list[Floats]) -> NDArray[np.float64]:
-    """Mean over channels and stretches of the autocorrelation at lags 0, 1, … up to half of the longest stretch.
+def _grids(times: Ints, z: Floats, observed: Bools, learned: Bools, stream: Ints, interval_ns: int) -> list[Grid]:
+    """The streams that are searched, each in the newest LONGEST intervals of what was learned, which comes first."""
+    grids = []
+    bounds = np.searchsorted(stream, np.arange(int(stream[-1]) + 2)) if len(stream) else np.zeros(1, np.int64)
+    for start, stop in itertools.pairwise(bounds.tolist()):
+        stop = start + int(learned[start:stop].sum())
+        if start == stop:
+            continue
+        since = max(int(times[stop - 1]) - (LONGEST - 1) * interval_ns, int(times[start]))
+        start += int(np.searchsorted(times[start:stop], since))
+        place = np.rint((times[start:stop] - times[start]) / interval_ns).astype(np.int64)
+        if place[-1] < MOST_SPARSE * len(place):  # else mostly pauses: what repeats itself is not seen
+            grids.append(Grid(z[start:stop], observed[start:stop], place))
+    return grids
 
-    Stretches ``[n, C]`` with NaN where missing. By the Fourier transform (Wiener-Khinchin), each lag divided by how
-    many of its pairs were observed; a channel that does not move has none, nor has a lag without pairs. Long stretches
-    count for more, in proportion to their length.
+
+def autocorrelation(grids: list[Grid]) -> NDArray[np.float64]:
+    """Mean over channels and streams of the autocorrelation at lags 0, 1, … up to half of the longest stream.
+
+    By the Fourier transform (Wiener-Khinchin), each lag divided by how many of its pairs were observed; a channel that
+    does not move has none, nor has a lag without pairs. Long streams count for more, in proportion to their length.
     """
-    half = max(map(len, stretches), default=0) // 2
+    half = max(map(len, grids), default=0) // 2
     total, weight = np.zeros(half), np.zeros(half)
-    for z in stretches:
-        n = len(z)
-        for column in z.T:  # one at a time: the transforms take many times the memory of the data
+    for grid in grids:
+        n = len(grid)
+        for column in grid.columns():
             there = ~np.isnan(column)
             count = int(there.sum())
             if count < 2:
@@ -129,7 +161,9 @@ def period_of(correlation: NDArray[np.float64], interval_s: float) -> float | No
         if lag * LEAST_PERIODS <= rows and _peaks(correlation, lag, LEAST_CORRELATION, given=True):
             return calendar
     longest = rows // LEAST_PERIODS_FOUND
-    lags = [lag for lag in range(SHORTEST, longest) if _peaks(correlation, lag, LEAST_CORRELATION_FOUND, given=False)]
+    high = correlation[SHORTEST:longest] >= LEAST_CORRELATION_FOUND  # looked at first: lags may be a million
+    likely = (SHORTEST + np.flatnonzero(high)).tolist()
+    lags = [lag for lag in likely if _peaks(correlation, lag, LEAST_CORRELATION_FOUND, given=False)]
     best = max((correlation[lag] for lag in lags), default=0.0)
     first = next((lag for lag in lags if correlation[lag] >= NEAR * best), None)
     return None if first is None else _refined(correlation, first) * interval_s
@@ -166,10 +200,16 @@ def _peaks(correlation: NDArray[np.float64], lag: int, least: float, *, given: b
 def context_of(season: Season, times: Ints, values: Floats, stream: Ints, scaling: Scaling) -> Floats:
     """What was usual at the time of each row ``[R, C]``, engineering units, as the detector would have said it.
 
-    Rows stream by stream, in time order within each.
+    Rows stream by stream, in time order within each; however they are cut, the memory says the same.
     """
     memory = State({"season": fields(season, values.shape[1])})
-    segments = Segments.of(stream)
     memory.grow(len(scaling.loc))
-    slots = segments.slots
-    return Seasons(season).follow(memory, segments, times, values, scaling.loc[slots], scaling.scale[slots])
+    seasons = Seasons(season)
+    context: Floats = empty(values.shape, np.float32)
+    for part in chunks(*values.shape):
+        segments = Segments.of(stream[part])
+        slots = segments.slots
+        context[part] = seasons.follow(
+            memory, segments, times[part], values[part], scaling.loc[slots], scaling.scale[slots]
+        )
+    return context

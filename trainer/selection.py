@@ -21,6 +21,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from detector.adapters.files import Table
+from detector.adapters.texts import take
 from detector.engine.engine import BUCKETS, Engine
 from detector.engine.model import Model
 from detector.engine.readings import Readings
@@ -55,6 +56,9 @@ LEAST_GAIN, NOISE = 0.05, 2.0
 #: Streams that faults are planted into: more tell little more, and cost time.
 STREAMS = 8
 
+#: Cells of all streams together that faults are planted into: 32 MB for each planting, whatever the data's size.
+MOST_CELLS = 1 << 23
+
 #: Windows that the cost of one is measured on.
 TIMED = 4096
 
@@ -86,7 +90,7 @@ class Rehearsal:
             rows = by_stream[s]
             early = table.times[rows] < data.calibration_start[s]
             self._before.append(rows[early])
-            self._after.append(rows[~early])
+            self._after.append(rows[~early][: MOST_CELLS // (len(chosen) * data.channels)])
         scale = [data.scaling.scale[s] for s in chosen]
         self.plantings = [self._plant(scale, seed * PLANTINGS + number) for number in range(PLANTINGS)]
 
@@ -111,13 +115,11 @@ class Rehearsal:
         ``draft``: thresholds of 1 throughout, so that scores are raw.
         """
         engine = Engine(draft)
-        names = self._table.streams
+        streams = self._table.streams
         for rows in self._before:
             for at in range(0, len(rows), BATCH):
                 part = rows[at : at + BATCH]
-                engine.process(
-                    [Readings(0, [names[r] for r in part], self._table.times[part], self._table.values[part])]
-                )
+                engine.process([Readings(0, take(streams, part), self._table.times[part], self._table.values[part])])
         engine.set_incidents(0, {})
         saved = [dump for bucket in range(BUCKETS) if (dump := engine.dump(0, bucket))]
         found = np.full((len(self.plantings), len(KINDS)), np.nan)
@@ -129,9 +131,7 @@ class Rehearsal:
             score = np.full(len(rows), np.nan)
             for at in range(0, len(rows), BATCH):
                 part = slice(at, at + BATCH)
-                readings = Readings(
-                    0, [names[r] for r in rows[part]], self._table.times[rows[part]], planting.values[part]
-                )
+                readings = Readings(0, take(streams, rows[part]), self._table.times[rows[part]], planting.values[part])
                 score[part] = engine.process([readings]).score
             found[number] = [average_precision(planting.kind, kind, score) for kind in range(len(KINDS))]
         return found

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.adapters.files import Table
-from detector.engine.assembly import stretches
+from detector.engine.assembly import layout
 from detector.engine.engine import smoothing_weights
 from detector.engine.model import Model
 from detector.engine.scorer import Scorer
@@ -105,8 +105,7 @@ class _Rows:
         data = self._data
         if stream not in self._times:
             rows = self._of_stream[stream]
-            laid = stretches(self._table.times[rows], self._table.values[rows], data.interval_ns, data.window)
-            self._times[stream] = np.concatenate([times for times, _ in laid])
+            self._times[stream] = layout(self._table.times[rows], data.interval_ns, data.window).times
         times = self._times[stream]
         place = int(np.searchsorted(times, time))
         row = int(np.searchsorted(data.stream, stream)) + place

@@ -18,7 +18,6 @@ from detector.engine.segments import Ints, Segments
 NEVER = -1
 
 Times = NDArray[np.int64]
-Values = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +69,39 @@ def steps(times: Times, before: Times, interval_ns: int, window: int) -> Steps:
     return Steps(np.where(restart, 0, missing), restart)
 
 
-def stretches(times: Times, values: Values, interval_ns: int, window: int) -> list[tuple[Times, Values]]:
-    """Regular stretches of one stream: ``(times [n], values [n, C])`` each, rows of NaN where readings are missing.
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One stream as regular rows, R of them, rows of missing values among them.
 
-    ``times`` ``[N]`` and ``values`` ``[N, C]`` in order of arrival. Late readings and duplicates are left out; a new
-    stretch starts where the stream would warm up again.
+    ``kept`` ``[N]``: the readings that have a row, in order of arrival; ``row`` ``[n]``: which; ``times`` ``[R]``;
+    ``starts``: rows at which the stream would warm up again, the first among them.
+    """
+
+    kept: NDArray[np.bool_]
+    row: Ints
+    times: Times
+    starts: Ints
+
+
+def layout(times: Times, interval_ns: int, window: int) -> Layout:
+    """How one stream's readings, ``times`` ``[N]`` in order of arrival, lie in its rows, at the times of the readings
+    and evenly between. Late readings and duplicates have none.
     """
     if not len(times):
-        return []
+        return Layout(np.zeros(0, bool), *(np.zeros(0, np.int64) for _ in range(3)))
     segments = Segments.of(np.zeros(len(times), dtype=np.int64))
     kept = judge(segments, times, np.array([NEVER])).accepted
-    times, values = times[kept], values[kept]
+    times = times[kept]
     step = steps(times, np.concatenate([[NEVER], times[:-1]]), interval_ns, window)
-    position = np.cumsum(step.missing + 1) - 1
-    filled = np.full((position[-1] + 1, values.shape[1]), np.nan, dtype=np.float32)
-    filled[position] = values
-    row_times = np.interp(np.arange(len(filled)), position, (times - times[0]).astype(np.float64))
-    all_times = row_times.astype(np.int64) + times[0]
-    all_times[position] = times
-    cuts = position[np.flatnonzero(step.restart)[1:]]
-    return list(zip(np.split(all_times, cuts), np.split(filled, cuts), strict=True))
+    row = np.cumsum(step.missing + 1) - 1
+    starts = row[np.flatnonzero(step.restart)]
+    if row[-1] + 1 == len(row):
+        return Layout(kept, row, times, starts)
+    filled = np.zeros(row[-1] + 1, bool)
+    filled[row] = True
+    all_times = np.empty(len(filled), np.int64)
+    all_times[row] = times
+    missing = np.flatnonzero(~filled)
+    between = np.interp(missing, row, (times - times[0]).astype(np.float64))
+    all_times[missing] = between.astype(np.int64) + times[0]
+    return Layout(kept, row, all_times, starts)

@@ -31,7 +31,9 @@ from trainer.cli import main as trainer
 from trainer.images.data import prepare_images
 from trainer.images.fit import IMAGE_MODELS, fit_images
 from trainer.images.pipeline import learn_images
+from trainer.page import render
 from trainer.pipeline import Learned
+from trainer.report import Report
 from trainer.settings import FitSettings
 
 PIL = pytest.importorskip("PIL.Image")
@@ -165,6 +167,22 @@ def test_a_warm_start_begins_where_the_ancestor_ended(folder: Path, tmp_path: Pa
     assert trainer([*fit, "--model", "conv", "--out", str(tmp_path / "cold")]) == 0
     loss = {n: read_model(tmp_path / n).manifest.metrics["validation_loss"] for n in ("first", "warm", "cold")}
     assert loss["warm"] < 1.5 * loss["first"] < loss["cold"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_report_shows_the_worst_images_and_what_a_code_decodes_to(name: str) -> None:
+    report, model = learned(name).report, learned(name).model
+    assert len(report.pictures) == 8
+    assert report.pictures[0].score == max(picture.score for picture in report.pictures)
+    for text in (report.pictures[0].observed, report.pictures[0].expected, report.pictures[0].error):
+        picture = PIL.open(io.BytesIO(base64.b64decode(text)))
+        assert (picture.width, picture.height) == (FRAME.width, FRAME.height)
+    assert report.latent is not None
+    assert (report.grid is not None) == (name == "conv-vae")
+    page = render(model, report)
+    assert page.count("<figure>") == 8
+    assert 'src="http' not in page
+    assert render(model, Report.model_validate_json(report.model_dump_json())) == page
 
 
 def test_where_no_model_is_named_the_manifest_says_what_was_tried() -> None:

@@ -87,6 +87,10 @@ class Growing:
         with _room(), file:
             return _mapped(file, shape, self._dtype)
 
+    def __del__(self) -> None:
+        if self._file is not None:  # given up half way
+            self._file.close()
+
     def _overflow(self) -> None:
         with _room():
             self._file = _unnamed()

@@ -44,7 +44,7 @@ from trainer.selection import (
     microseconds,
     parameters,
 )
-from trainer.settings import AUTO, FitSettings
+from trainer.settings import AUTO, IMAGES_ONLY, FitSettings
 from trainer.warm import Start, read_ancestor, weights_of
 
 
@@ -83,6 +83,7 @@ def learn(
 
     Raises DataError where there is too little to learn from, ParityError where the gate does not open.
     """
+    settings.refuse(IMAGES_ONLY, "images")
     if settings.model == AUTO and settings.init_from is not None:
         settings = settings.model_copy(update={"model": read_model(settings.init_from).manifest.model})
     if settings.window is None and settings.init_from is not None:

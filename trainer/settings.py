@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from schemas.errors import SettingsError
 from schemas.moment import parse_duration
 from schemas.settings import Duration, Settings
 from trainer.losses import LOSSES
@@ -18,6 +19,13 @@ PREFIX = "RESIDUAL_TRAINER_"
 
 #: The model is chosen by what it finds of planted faults.
 AUTO = "auto"
+
+#: Settings that say nothing to the other kind of data.
+SENSORS_ONLY = frozenset({
+    "channels", "window", "score", "context", "mask_channels", "scale_floor", "error_floor", "patience",
+    "stream_field", "timestamp_field", "values_field",
+})  # fmt: skip
+IMAGES_ONLY = frozenset({"shift", "brightness", "region", "measures", "top", "frame"})
 
 MEASURES = ("error", "ssim", "error+ssim")
 ALL_LOSSES = ("gaussian", *LOSSES)
@@ -52,7 +60,7 @@ class FitSettings(Settings):
     mask_channels: float = Field(0.0, ge=0, lt=1, description="share of channels hidden in training")
     mask_spans: float = Field(0.0, ge=0, le=1, description="share of windows with a span hidden in training")
     beta: float = Field(0.1, ge=0, description="…-vae: weight of the code's divergence from its prior; images: 0.005")
-    warm_up: float = Field(0.2, ge=0, le=1, description="…-vae: share of the epochs in which beta rises from 0")
+    warm_up: float = Field(0.2, ge=0, le=1, description="…-vae: share of the way in which beta rises from 0; images: 0")
     score: Literal["newest", "window", "elbo"] = Field(
         "newest", description="sensors: what a score compares: the newest reading, the window, or (…-vae) the ELBO"
     )
@@ -90,6 +98,11 @@ class FitSettings(Settings):
     timestamp_field: str = Field("timestamp", min_length=1, description="kafka://… only: … timestamp field")
     values_field: str = Field("values", min_length=1, description="kafka://… only: … values field")
     threads: int = Field(1, ge=1, le=256, description="threads of PyTorch; another number may change the last digits")
+
+    def refuse(self, names: frozenset[str], wanted: str) -> None:
+        """Raises SettingsError for a setting of these that was named: it would be ignored."""
+        for name in sorted(names & self.model_fields_set):
+            raise SettingsError(f"setting {name!r} is for {wanted} only: leave it out")
 
     @property
     def frozen(self) -> tuple[str, ...]:

@@ -196,6 +196,7 @@ def test_where_no_model_is_named_the_manifest_says_what_was_tried() -> None:
     [
         (["--model", "lstm"], "--model lstm is for sensors: images take auto, pca, conv, conv-vae"),
         (["--set", "loss=gaussian"], "setting 'loss': gaussian is for sensors"),
+        (["--set", "window=3"], "setting 'window' is for sensors only: leave it out"),
         (["--set", "region=none.png"], "none.png cannot be read"),
         (["--set", "measures=both"], "one of error, ssim, error+ssim"),
     ],

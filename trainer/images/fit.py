@@ -34,7 +34,9 @@ IMAGE_MODELS: dict[str, Callable[[Frame, Size], ImageAutoencoder]] = {
 }
 
 #: Of images, where the user says nothing else: measured on digits and clothes.
-DEFAULTS = {"learning_rate": 3e-3, "batch_size": 32, "weight_decay": 1e-4, "beta": 0.005, "smoothing_span": 1.0}
+DEFAULTS = {
+    "learning_rate": 3e-3, "batch_size": 32, "weight_decay": 1e-4, "beta": 0.005, "warm_up": 0.0, "smoothing_span": 1.0,
+}  # fmt: skip
 
 #: Steps of gradient descent, unless the user names epochs.
 STEPS = 1000
@@ -101,9 +103,9 @@ class _Step:
     augment: Augmentation
     corrupt: ImageCorruption
 
-    def loss(self, network: ImageAutoencoder) -> Tensor:
+    def loss(self, network: ImageAutoencoder, passed: float) -> Tensor:
         """Of a batch drawn anew, ``[]``: the loss of a pixel, and for a variational code its divergence on that scale
-        (see ``trainer.fit.Objective``).
+        (see ``trainer.fit.Objective``); ``passed``: share of the way.
         """
         rows = torch.randint(0, len(self.data.fit), (self.settings.batch_size,)).numpy()
         z = self.augment(_batch(self.data.fit, rows))  # [b, C, H, W]
@@ -111,7 +113,8 @@ class _Step:
         loss = LOSSES[self.settings.loss]
         if isinstance(network, VariationalConvAutoencoder):
             expected, divergence = network.sample(spoilt)  # [b, C, H, W], [b]
-            return loss(expected, z).mean() + 2 * self.settings.beta / z[0].numel() * divergence.mean()
+            beta = self.settings.beta * (min(passed / self.settings.warm_up, 1.0) if self.settings.warm_up else 1.0)
+            return loss(expected, z).mean() + 2 * beta / z[0].numel() * divergence.mean()
         return loss(network(spoilt), z).mean()
 
 
@@ -129,7 +132,7 @@ def _descend(network: ImageAutoencoder, data: PreparedImages, settings: FitSetti
         for number in range(1, steps + 1):
             for group in optimiser.param_groups:
                 group["lr"] = rate * one_cycle(passed)
-            loss = step.loss(network.train())
+            loss = step.loss(network.train(), passed)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()

@@ -28,7 +28,7 @@ from trainer.manifests import draft_manifest, finished, single
 from trainer.pipeline import Learned
 from trainer.report import collect, of_images
 from trainer.selection import TIMED, Trial, best_of, margin, microseconds, parameters
-from trainer.settings import AUTO, FitSettings
+from trainer.settings import AUTO, SENSORS_ONLY, FitSettings
 from trainer.warm import read_ancestor, weights_of
 
 
@@ -72,6 +72,7 @@ def learn_images(images: Images, settings: FitSettings, say: Callable[[str], Non
 
 def _for_images(settings: FitSettings) -> FitSettings:
     """With what images take where the user named nothing else."""
+    settings.refuse(SENSORS_ONLY, "sensors")
     unset = {name: value for name, value in DEFAULTS.items() if name not in settings.model_fields_set}
     settings = settings.model_copy(update=unset)
     if settings.model not in (AUTO, *IMAGE_MODELS):

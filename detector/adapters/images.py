@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from detector.adapters.columns import is_stream, shorten
 from detector.adapters.files import Table, split_source
+from detector.adapters.overflow import chunks, empty
 from detector.adapters.pillow import BadPictureError, one_line, picture, require_pillow
 from schemas.errors import DataError
 from schemas.frame import Frame
@@ -101,11 +102,17 @@ def _merge(parts: Sequence[_Source]) -> Table:
     times = np.concatenate([part.times for part in parts])
     if len(parts) == 1:
         return Table(streams, times, parts[0].values, timestamps, ())
-    values = np.concatenate([part.values for part in parts])
     heads = np.concatenate([np.maximum.accumulate(part.times) for part in parts])
     order = np.argsort(heads, kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    values, first = empty((len(order), parts[0].frame.values), np.float32), 0
+    for part in parts:
+        for chunk in chunks(*part.values.shape):
+            values[place[first + chunk.start : first + chunk.stop]] = part.values[chunk]
+        first += len(part.values)
     rows = order.tolist()
-    return Table([streams[i] for i in rows], times[order], values[order], [timestamps[i] for i in rows], ())
+    return Table([streams[i] for i in rows], times[order], values, [timestamps[i] for i in rows], ())
 
 
 def _other_size(path: str, frame: Frame, first: str, wanted: Frame) -> DataError:
@@ -274,7 +281,7 @@ def _read_files(path: str, names: Sequence[str], stream: str | None) -> _Source:
         pixels = _read_picture(file)
         found = Frame(*pixels.shape)
         if frame is None:
-            frame, values = found, np.empty((len(names), found.values), np.float32)
+            frame, values = found, empty((len(names), found.values), np.float32)
         if found != frame:
             raise _other_size(file, found, first, frame)
         values[i] = pixels.reshape(-1)

@@ -22,8 +22,8 @@ from detector.adapters.columns import (
 from schemas.errors import DataError, UserError
 from schemas.moment import parse_time
 
-#: Rows decoded at once.
-BATCH_ROWS = 16_384
+#: Rows and cells decoded at once, at most.
+BATCH_ROWS, BATCH_CELLS = 16_384, 1 << 19
 
 
 def read_parquet(path: str, raw: BinaryIO, channels: Sequence[str] | None) -> Iterator[Columns]:
@@ -54,7 +54,8 @@ def read_parquet(path: str, raw: BinaryIO, channels: Sequence[str] | None) -> It
                 raise DataError(f"{path}, column {names[i]}: its type is {fields[i].type}: make it a column of numbers")
         # read by name: a column that is left out is never decoded
         wanted = [names.index(name) for name in (TIMESTAMP, STREAM) if name in names] + chosen
-        batches = file.iter_batches(BATCH_ROWS, columns=[fields[i].name for i in wanted])
+        size = max(1, min(BATCH_ROWS, BATCH_CELLS // len(wanted)))
+        batches = file.iter_batches(size, columns=[fields[i].name for i in wanted])
         yield from _decoded(path, pa, batches, [names[i] for i in wanted], [names[i] for i in chosen], texts)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}): is it whole?") from error
@@ -71,7 +72,7 @@ def _decoded(
     for batch in batches:
         columns = dict(zip(names, batch.columns, strict=True))
         stamps, times = _times(path, pa, columns[TIMESTAMP], row)
-        streams = _streams(path, columns[STREAM], row) if STREAM in columns else None
+        streams = _streams(path, pa, columns[STREAM], row) if STREAM in columns else None
         values = np.empty((batch.num_rows, len(chosen)), np.float32)
         for j, name in enumerate(chosen):
             values[:, j] = _values(path, pa, columns[name], name, row)
@@ -114,12 +115,17 @@ def _typed_times(path: str, pa: Any, column: Any, row: int) -> NDArray[np.int64]
     return cells * per
 
 
-def _streams(path: str, column: Any, row: int) -> list[str]:
-    cells: list[Any] = column.to_pylist()
-    for i, cell in enumerate(cells):
-        if not (isinstance(cell, str) and is_stream(cell)):
-            raise bad_stream(path, f"row {row + i}", str(cell))
-    return cells
+def _streams(path: str, pa: Any, column: Any, row: int) -> list[str]:
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        column = column.dictionary_encode()  # each name is looked at once
+    if not pa.types.is_dictionary(column.type):
+        raise bad_stream(path, f"row {row}", str(column[0].as_py()))
+    names: list[Any] = [*column.dictionary.to_pylist(), None]
+    right = np.array([isinstance(name, str) and is_stream(name) for name in names])
+    codes = column.indices.cast(pa.int64()).fill_null(len(names) - 1).to_numpy(zero_copy_only=False)
+    for i in np.flatnonzero(~right[codes])[:1]:
+        raise bad_stream(path, f"row {row + i}", str(names[codes[i]]))
+    return [names[code] for code in codes.tolist()]
 
 
 def _values(path: str, pa: Any, column: Any, name: str, row: int) -> NDArray[np.float32]:

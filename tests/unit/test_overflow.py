@@ -15,14 +15,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trainer_data import normal, table
+from trainer_data import normal, table, write_csv
 
 from detector.adapters import csv_file, overflow, parquet_file
 from detector.adapters.files import Table, read_table
 from detector.adapters.overflow import Budget, Growing, empty
 from detector.adapters.texts import Names, Stamps, coded, take
+from detector.cli import main as detector
 from schemas.errors import DataError
 from trainer.batches import Batches
+from trainer.cli import main as trainer
 from trainer.data import Prepared, fingerprint, prepare, rows_by_stream
 from trainer.settings import FitSettings
 
@@ -185,3 +187,19 @@ def test_the_same_rows_and_windows_whether_they_lie_on_disk_or_not(context: str)
         if one.context is not None and other.context is not None:
             assert bool((one.context == other.context).all())
     assert sum(map(len, rows_by_stream(readings).values())) == len(readings)
+
+
+def test_the_same_model_and_the_same_scores_whether_data_lie_on_disk_or_not(tmp_path: Path) -> None:
+    data = str(write_csv(tmp_path / "data.csv", table(normal(500), normal(300, seed=1), names=("a", "né"))))
+    flags = ["--model", "pca", "--set", "rate=0.01"]
+    models, scores = [], []
+    for name, limit in (("memory", 1 << 30), ("disk", 0)):
+        model, out = str(tmp_path / name), str(tmp_path / f"{name}.csv")
+        with small(limit, cells=1000):
+            assert trainer(["fit", data, "--out", model, *flags]) == 0
+            assert detector(["score", data, "--model", model, "--out", out, "--partitions", "3"]) == 0
+        models.append([(Path(model) / part).read_bytes() for part in ("manifest.json", "model.onnx", "streams.npz")])
+        scores.append(Path(out).read_bytes())
+    assert models[0] == models[1]
+    assert scores[0] == scores[1]
+    assert scores[0].count(b"\n") == 801

@@ -107,10 +107,18 @@ def _inherited_window(settings: FitSettings) -> int | None:
 
 
 def drafted(
-    table: Table, settings: FitSettings, catalogue: Sequence[Channel] | None, say: Callable[[str], None]
+    table: Table,
+    settings: FitSettings,
+    catalogue: Sequence[Channel] | None,
+    say: Callable[[str], None],
+    prepared: dict[int, Prepared] | None = None,
 ) -> Draft:
-    """Steps 1 to 4 for one model."""
-    data = prepare(table, settings.window or default_window(settings.model), settings, catalogue)
+    """Steps 1 to 4 for one model. ``prepared``: the data by length of window, which models share."""
+    window = settings.window or default_window(settings.model)
+    prepared = {} if prepared is None else prepared
+    if window not in prepared:
+        prepared[window] = prepare(table, window, settings, catalogue)
+    data = prepared[window]
     season = "" if data.season is None else f", again every {data.season.period_s / 3600:.4g} h"
     say(
         f"{len(table)} readings of {len(data.names)} streams, {data.channels} channels, one every "
@@ -141,6 +149,7 @@ def chosen(
     drafts: list[Draft] = []
     trials: list[Trial] = []
     rehearsal: Rehearsal | None = None
+    prepared: dict[int, Prepared] = {}
     for name in sorted(CANDIDATES, key=lambda name: name != BASELINE):
         began = time.monotonic()
         left = deadline - began
@@ -148,7 +157,8 @@ def chosen(
             say(f"{name} is not tried: the time for fitting is over (setting fit_limit)")
             continue
         try:
-            draft = drafted(table, settings.model_copy(update={"model": name, "fit_limit": left / 2}), catalogue, say)
+            own = settings.model_copy(update={"model": name, "fit_limit": left / 2})
+            draft = drafted(table, own, catalogue, say, prepared)
         except UserError as error:
             if name == BASELINE:
                 raise

@@ -7,12 +7,16 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from broker import Broker, Missing
 
 TESTS = Path(__file__).resolve().parent
 ORDER = ("unit", "properties", "contract", "integration")  # the fast ones first
 collect_ignore = ["bench"]
+
+hypothesis.settings.register_profile("residual", deadline=None)  # a time limit fails on a busy machine, not on a fault
+hypothesis.settings.load_profile("residual")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # so a shell starts jobs in the background: a child would inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)

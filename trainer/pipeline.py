@@ -118,13 +118,8 @@ def drafted(
     prepared = {} if prepared is None else prepared
     if window not in prepared:
         prepared[window] = prepare(table, window, settings, catalogue)
+        say(_described(table, prepared[window]))
     data = prepared[window]
-    season = "" if data.season is None else f", again every {data.season.period_s / 3600:.4g} h"
-    say(
-        f"{len(table)} readings of {len(data.names)} streams, {data.channels} channels, one every "
-        f"{data.interval_ns / SECOND_NS:g} s{season}: {len(data.fit)} windows of {data.window} to fit, "
-        f"{len(data.validation)} to validate, {len(data.calibration)} to calibrate"
-    )
     began = time.monotonic()
     network, curve = fit(data, settings, _ancestor(table, settings))
     fit_s = time.monotonic() - began
@@ -139,6 +134,15 @@ def drafted(
     )
     model = Model(manifest, onnx_bytes, _values(data))
     return Draft(model, network, data, curve, mean_square.numpy(), settings, fit_s, parity)
+
+
+def _described(table: Table, data: Prepared) -> str:
+    season = "" if data.season is None else f", again every {data.season.period_s / 3600:.4g} h"
+    return (
+        f"{len(table)} readings of {len(data.names)} streams, {data.channels} channels, one every "
+        f"{data.interval_ns / SECOND_NS:g} s{season}: {len(data.fit)} windows of {data.window} to fit, "
+        f"{len(data.validation)} to validate, {len(data.calibration)} to calibrate"
+    )
 
 
 def chosen(

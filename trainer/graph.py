@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from schemas.errors import SettingsError
 from trainer.data import CLIP
 from trainer.models import Architecture
 from trainer.models.variational import Variational, gaussian_divergence
@@ -46,8 +45,6 @@ class Graph(nn.Module):
 
     def __init__(self, model: Architecture, normal: Tensor, score: str = "newest") -> None:
         super().__init__()
-        if score == "elbo" and not isinstance(model, Variational):
-            raise SettingsError("setting 'score': elbo needs the code's distribution: take a …-vae, or another score")
         self.model, self.kind = model, score
         weight = 1.0 / normal  # [H, C]
         self.register_buffer("weight", weight / len(weight))
@@ -73,6 +70,8 @@ class Graph(nn.Module):
         residual = torch.where(observed, residual, 0.0)  # [B, H, C]
         error = (residual * residual * self.weight).sum(1)  # [B, C]
         seen = observed.any(1).to(x.dtype)  # [B, C]
+        if self.kind != "newest":  # the mean over what was observed: what is missing neither raises nor lowers it
+            error = error * (z.shape[1] / observed.to(x.dtype).sum(1).clamp(min=1.0))  # [B, C]
         count = seen.sum(1).clamp(min=1.0)  # [B], sums of ones are exact in any order
         share = error / (error + BROAD)  # [B, C], near 1 where a channel is far off
         # Products with ones, not sums: ONNX Runtime sums along a row in an order that depends on where in memory the

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from detector.adapters.files import Table
 from detector.adapters.folder import read_model
 from detector.engine.model import Model, StreamValues
-from schemas.errors import UserError
+from schemas.errors import SettingsError, UserError
 from schemas.manifest import Channel
 from schemas.moment import SECOND_NS
 from trainer.batches import Batches
@@ -84,6 +84,8 @@ def learn(
     Raises DataError where there is too little to learn from, ParityError where the gate does not open.
     """
     settings.refuse(IMAGES_ONLY, "images")
+    if settings.init_from is not None and read_model(settings.init_from).manifest.frame is not None:
+        raise SettingsError(f"--init-from {settings.init_from}: it is a model of images: name one of sensors")
     if settings.model == AUTO and settings.init_from is not None:
         settings = settings.model_copy(update={"model": read_model(settings.init_from).manifest.model})
     if settings.window is None and settings.init_from is not None:

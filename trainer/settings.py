@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from schemas.errors import SettingsError
 from schemas.moment import parse_duration
 from schemas.settings import Duration, Settings
 from trainer.losses import LOSSES
-from trainer.models import MODELS, members_of
+from trainer.models import AUTOENCODERS, MODELS, PLUS, members_of
 
 TABLE = "trainer"
 PREFIX = "RESIDUAL_TRAINER_"
@@ -65,7 +65,7 @@ class FitSettings(Settings):
         "newest", description="sensors: what a score compares: the newest reading, the window, or (…-vae) the ELBO"
     )
     shift: int | None = Field(
-        None, ge=0, le=4, description="images: pixels that they may move, in training and in the score; 1, small ones 0"
+        None, ge=0, le=2, description="images: pixels that they may move, in training and in the score; 1, small ones 0"
     )
     brightness: float = Field(0.0, ge=0, lt=1, description="images: share by which light may change, in training")
     region: str | None = Field(None, description="images: a picture of their size, black where pixels do not count")
@@ -98,6 +98,20 @@ class FitSettings(Settings):
     timestamp_field: str = Field("timestamp", min_length=1, description="kafka://… only: … timestamp field")
     values_field: str = Field("values", min_length=1, description="kafka://… only: … values field")
     threads: int = Field(1, ge=1, le=256, description="threads of PyTorch; another number may change the last digits")
+
+    @model_validator(mode="after")
+    def _a_score_that_the_model_has(self) -> FitSettings:
+        """Found before an hour of training, not after."""
+        name = self.model
+        reconstructs = name.split("-")[0] in AUTOENCODERS and "-aer" not in name and PLUS not in name
+        if self.score == "elbo" and not (reconstructs and name.endswith("-vae")):
+            raise ValueError("score=elbo needs the code's distribution: name a …-vae with --model, or another score")
+        if self.score == "window" and not reconstructs:
+            raise ValueError(
+                f"score=window needs a model that reconstructs and no more: name one of {', '.join(AUTOENCODERS)} or a "
+                "…-vae with --model, or another score"
+            )
+        return self
 
     def refuse(self, names: frozenset[str], wanted: str) -> None:
         """Raises SettingsError for a setting of these that was named: it would be ignored."""

@@ -114,7 +114,8 @@ def freeze(network: nn.Module, prefixes: tuple[str, ...]) -> None:
         chosen = [p for name, p in network.named_parameters() if name == prefix or name.startswith(prefix + ".")]
         if not chosen:
             layers = sorted({name.rpartition(".")[0] for name, _ in network.named_parameters()})
-            raise SettingsError(f"setting 'freeze': no layer is named {prefix}: there are {', '.join(layers)}")
+            known = f"there are {', '.join(layers)}" if layers else "this model has none"
+            raise SettingsError(f"setting 'freeze': no layer is named {prefix}: {known}")
         for parameter in chosen:
             parameter.requires_grad_(False)
 

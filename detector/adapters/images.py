@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class _Source:
     times: NDArray[np.int64]
     timestamps: list[str]
     values: Floats
+    counted: bool = False
+    """It names no times: they are counted from 1970 on."""
 
 
 def are_images(sources: Sequence[str]) -> bool:
@@ -86,13 +88,27 @@ def read_images(sources: Sequence[str], default_stream: str = "default", frame: 
             raise _other_size(part.path, part.frame, "what the model was fitted on", frame)
         if part.frame != found[0].frame:
             raise _other_size(part.path, part.frame, found[0].path, found[0].frame)
+    _check_times(found)
     return Images(found[0].frame, _merge(found))
+
+
+def _check_times(parts: Sequence[_Source]) -> None:
+    """Two sources without times begin at the same one: in one stream half of their images would repeat a time."""
+    seen: dict[str, str] = {}
+    for part in parts:
+        for stream in set(part.streams or ()) if part.counted else ():
+            if stream in seen:
+                raise DataError(
+                    f"{seen[stream]} and {part.path} name no times and are both of the stream {shorten(stream)}: write "
+                    "STREAM=PATH for each, or give the images times"
+                )
+            seen[stream] = part.path
 
 
 def _named(part: _Source, stream: str) -> _Source:
     if part.streams is not None:
         return part
-    return _Source(part.path, part.frame, [stream] * len(part.times), part.times, part.timestamps, part.values)
+    return replace(part, streams=[stream] * len(part.times))
 
 
 def _merge(parts: Sequence[_Source]) -> Table:
@@ -138,7 +154,7 @@ def _read_npz(path: str) -> _Source:
             )
     streams = _streams(path, arrays[STREAM]) if STREAM in arrays else None
     if TIMESTAMP not in arrays:
-        return _Source(path, frame, streams, *_counted(N), values)
+        return _Source(path, frame, streams, *_counted(N), values, counted=True)
     return _Source(path, frame, streams, *_times(path, arrays[TIMESTAMP]), values)
 
 
@@ -287,7 +303,7 @@ def _read_files(path: str, names: Sequence[str], stream: str | None) -> _Source:
         values[i] = pixels.reshape(-1)
     assert frame is not None
     streams = None if stream is None else [stream] * len(names)
-    return _Source(path, frame, streams, *_counted(len(names)), values)
+    return _Source(path, frame, streams, *_counted(len(names)), values, counted=True)
 
 
 def _read_picture(path: str) -> Floats:

@@ -20,7 +20,7 @@ from schemas.manifest import Batching
 CHUNK = 512
 
 #: A graph makes so many numbers at once of each value of an image.
-IMAGE_SHARE = 16
+IMAGE_SHARE = 64
 
 INPUTS = ("x", "mask", "loc", "scale")
 CONTEXT = "context"

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 import torch
 from image_data import FRAME, SPECK, png, scenes
+from trainer_data import normal, table, write_csv
 
 from detector.adapters.folder import read_model, write_model
 from detector.adapters.images import Images, read_images
 from detector.adapters.memory import MemoryBroker, MemoryLog
 from detector.cli import main as detector
 from detector.engine.engine import Engine
+from detector.engine.pictures import image_peak
 from detector.engine.scorer import Scorer
 from detector.observer import Observer
 from detector.run import decoder_of
@@ -196,6 +198,7 @@ def test_where_no_model_is_named_the_manifest_says_what_was_tried() -> None:
     [
         (["--model", "lstm"], "--model lstm is for sensors: images take auto, pca, conv, conv-vae"),
         (["--set", "loss=gaussian"], "setting 'loss': gaussian is for sensors"),
+        (["--model", "conv", "--set", "depth=8"], "setting 'depth': 8 layers make patches of 1024 pixels"),
         (["--set", "window=3"], "setting 'window' is for sensors only: leave it out"),
         (["--set", "region=none.png"], "none.png cannot be read"),
         (["--set", "measures=both"], "one of error, ssim, error+ssim"),
@@ -209,6 +212,45 @@ def test_a_wrong_setting_is_one_line(
     assert says in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_scene_that_hardly_changes_is_learned(name: str) -> None:
+    """Nearly equal numbers must not be subtracted: PyTorch and ONNX Runtime would disagree, and nothing be written."""
+    light = 1 + 0.1 * np.sin(np.arange(120))
+    pictures = scenes(1).astype(np.float32) * light[:, None, None, None].astype(np.float32)
+    with tempfile.NamedTemporaryFile(suffix=".npz") as file:
+        np.savez(file, x=pictures if name == "pca" else np.repeat(scenes(1), 120, axis=0))
+        file.flush()
+        model = learn_images(read_images([file.name]), settings_of(name, epochs=3)).model
+    assert model.manifest.metrics["parity"] < 1e-4
+    values = pictures[:8].reshape(8, 1, -1)
+    loc, scale = (np.tile(row, (8, 1)) for row in (model.streams.loc[0], model.streams.scale[0]))
+    changed = values.copy()
+    changed[:, :, 100:110] += 100
+    scorer = Scorer(model.graph, model.manifest.batching)
+    assert np.isfinite(scorer.score(changed, loc, scale)[0]).all()
+
+
+def test_bce_takes_whatever_light_there_is(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=scenes(60))
+    fit = ["fit", str(tmp_path / "x.npz"), "--out", str(tmp_path / "m"), "--model", "conv", "--epochs", "1"]
+    assert trainer([*fit, "--set", "loss=bce", "--set", "brightness=0.3"]) == 0
+
+
+def test_the_region_is_learned_and_shown(tmp_path: Path) -> None:
+    mask = np.zeros(FRAME[:2], np.uint8)
+    mask[:, :10] = 255
+    PIL.fromarray(mask).save(tmp_path / "mask.png")
+    settings = settings_of("pca", region=str(tmp_path / "mask.png"))
+    model = learn_images(images_of(100), settings).model
+    values = scenes(20, seed=5, faulty=range(20)).reshape(20, 1, -1).astype(np.float32)  # the speck is outside of it
+    loc, scale = (np.tile(row, (20, 1)) for row in (model.streams.loc[0], model.streams.scale[0]))
+    scorer = Scorer(model.graph, model.manifest.batching)
+    error = scorer.map(values, loc, scale)
+    assert np.isnan(error[:, :, 10:]).all()
+    assert not np.isnan(error[:, :, :10]).any()
+    assert image_peak(error[0]).x < 10
+
+
 def test_the_wrong_kind_of_data_is_one_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.savez(tmp_path / "other.npz", x=scenes(5, Frame(9, 9, 1)))
     (tmp_path / "x.csv").write_text("timestamp,grey\n0,1\n")
@@ -217,5 +259,12 @@ def test_the_wrong_kind_of_data_is_one_line(folder: Path, tmp_path: Path, capsys
     assert "is 9×9, what the model was fitted on is 16×20" in capsys.readouterr().err.splitlines()[-1]
     assert detector([*score, str(tmp_path / "x.csv")]) == 2
     assert "the model was fitted on images of 16×20" in capsys.readouterr().err.splitlines()[-1]
+    for name in ("one.npz", "more.npz"):
+        np.savez(tmp_path / name, x=scenes(5))
+    assert detector([*score, str(tmp_path / "one.npz"), str(tmp_path / "more.npz")]) == 2
+    assert "name no times and are both of the stream default" in capsys.readouterr().err.splitlines()[-1]
+    sensors = write_csv(tmp_path / "sensors.csv", table(normal(400)))
+    assert trainer(["fit", str(sensors), "--out", str(tmp_path / "s"), "--init-from", str(folder)]) == 2
+    assert "it is a model of images: name one of sensors" in capsys.readouterr().err.splitlines()[-1]
     assert detector([*score, str(tmp_path / "x.csv"), str(tmp_path / "other.npz")]) == 2
     assert "name only one kind" in capsys.readouterr().err.splitlines()[-1]

@@ -7,10 +7,10 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from trainer_data import normal, table
 
 from detector.engine.engine import Engine
-from schemas.errors import SettingsError
 from schemas.manifest import Batching
 from trainer.batches import Batches
 from trainer.data import Prepared, prepare
@@ -88,6 +88,21 @@ def test_a_model_with_it_is_served_and_finds_a_fault(kind: str) -> None:
     assert answer.error[200].argmax() == 2  # at once; later it may be explained away through its neighbours
 
 
-def test_only_a_variational_autoencoder_has_an_elbo() -> None:
-    with pytest.raises(SettingsError, match="elbo needs the code's distribution"):
-        learn(table(normal(400)), settings_of("elbo", "pca"))
+@pytest.mark.parametrize(("score", "model"), [("elbo", "pca"), ("elbo", "auto"), ("window", "tcn"), ("window", "a+b")])
+def test_not_every_model_has_every_score(score: str, model: str) -> None:
+    with pytest.raises(ValidationError):
+        settings_of(score, model)
+
+
+@pytest.mark.parametrize("kind", ["window", "elbo"])
+def test_what_is_missing_neither_raises_nor_lowers_it(kind: str) -> None:
+    """The mean of the cells that are there is compared, however few."""
+    data, network = fitted()
+    graph = Graph(network, mean_square_error(network, Batches(data.calibration), kind), kind).eval()
+    given = [None if a is None else torch.from_numpy(a) for a in data.calibration.raw(slice(0, 200))]
+    mask = ~torch.isnan(given[0])
+    holed = mask.clone()
+    holed[:, :-3] = False
+    with torch.no_grad():
+        whole, few = (graph(given[0], seen, *given[1:])[1].median() for seen in (mask, holed))
+    assert 0.3 < float(few / whole) < 10

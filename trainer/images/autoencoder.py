@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from schemas.errors import SettingsError
 from schemas.frame import Frame
 from trainer.images.architecture import ImageAutoencoder
 from trainer.models.architecture import Size
@@ -33,6 +34,12 @@ class ConvAutoencoder(ImageAutoencoder):
         depth, places = size.depth or (3 if shorter > HALVED else 2), 4 if shorter > PLACED else 2
         hidden, latent = size.hidden or 32, size.latent or 16
         self.reach = places << depth
+        most = 2 * max(frame.height, frame.width, HALVED)
+        if self.reach > most:
+            raise SettingsError(
+                f"setting 'depth': {depth} layers make patches of {self.reach} pixels, the images are {frame}: take "
+                f"{(most // places).bit_length() - 1} or fewer"
+            )
         self.grid = (-(-frame.height // self.reach), -(-frame.width // self.reach))
         self.code_size = latent * self.grid[0] * self.grid[1]
         widths = [frame.bands, *(max(hidden >> layer, 1) for layer in reversed(range(depth)))]

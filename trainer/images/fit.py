@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +27,8 @@ from trainer.models.architecture import Size
 from trainer.settings import FitSettings
 from trainer.warm import freeze
 
+log = logging.getLogger(__name__)
+
 #: Image models by name; the first is the baseline.
 IMAGE_MODELS: dict[str, Callable[[Frame, Size], ImageAutoencoder]] = {
     "pca": ImagePCA,
@@ -43,6 +46,9 @@ STEPS = 1000
 
 #: How often the report's curves have a point.
 POINTS = 20
+
+#: Share of the time to fit after which the clock counts, where it is ahead of the steps.
+LATE = 0.5
 
 #: Share of the way in which the rate rises.
 RISE = 0.1
@@ -109,6 +115,8 @@ class _Step:
         """
         rows = torch.randint(0, len(self.data.fit), (self.settings.batch_size,)).numpy()
         z = self.augment(_batch(self.data.fit, rows))  # [b, C, H, W]
+        if self.settings.loss == "bce":  # light that was changed may have left the range
+            z = z.clamp(0, 1)  # [b, C, H, W]
         spoilt = self.corrupt(z)  # [b, C, H, W]
         loss = LOSSES[self.settings.loss]
         if isinstance(network, VariationalConvAutoencoder):
@@ -137,13 +145,17 @@ def _descend(network: ImageAutoencoder, data: PreparedImages, settings: FitSetti
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             total, count = total + loss.detach(), count + 1  # no wait for the device
-            passed = max(number / steps, (time.monotonic() - began) / settings.fit_limit)
+            passed, clock = number / steps, (time.monotonic() - began) / settings.fit_limit
+            if clock > LATE:  # not before: a slow first step must not change what is learned
+                passed = max(passed, clock)
             if min(int(passed * POINTS), POINTS) > len(curve.fit):
                 curve.fit.append(float(total) / count)
                 curve.validation.append(evaluate(network, data.validation))
                 progress.say(len(curve.fit) - 1, curve.fit[-1], curve.validation[-1])
                 total, count = torch.zeros_like(total), 0
             if passed >= 1:
+                if number < steps:
+                    log.warning("the time to fit was over after %d of %d steps (setting fit_limit)", number, steps)
                 break
     if not math.isfinite(curve.fit[-1]):
         raise ResidualError("the training diverged: take a smaller --set learning_rate")
@@ -169,6 +181,16 @@ def evaluate(network: ImageAutoencoder, part: Part) -> float:
         z = _batch(part, chosen)  # [b, C, H, W]
         total += float((network(z) - z).square().mean()) * len(z)
     return total / len(part) if len(part) else math.nan
+
+
+@torch.no_grad()
+def band_error(network: ImageAutoencoder, part: Part) -> NDArray[np.float32]:
+    """Mean square error of each band, ``[C]``, scaled values."""
+    total = torch.zeros(part.data.frame.bands, dtype=torch.float64)
+    for chosen in part.batches():
+        z = as_images(torch.from_numpy(part.scaled(chosen)), part.data.frame)  # [b, C, H, W]
+        total += (network(z) - z).square().mean((2, 3)).double().sum(0)  # [C]
+    return (total / max(len(part), 1)).float().numpy()
 
 
 @torch.no_grad()

@@ -60,7 +60,7 @@ def pictured(model: Model, data: PreparedImages, calibrated: Calibrated) -> list
     given = Part(data, rows).raw(slice(None))[:3]
     scorer = Scorer(model.graph, model.manifest.batching)
     error, expected = scorer.map(*given), scorer.window(*given)[:, 0]
-    most = float(error.max())  # one scale for all, or a usual image would look as bad as a worst one
+    most = float(np.nanmax(error))  # one scale for all, or a usual image would look as bad as a worst one
     return [
         Pictured(
             stream=data.names[calibrated.stream[place]],

@@ -12,15 +12,15 @@ from detector.adapters.folder import read_model
 from detector.adapters.images import Images
 from detector.engine.model import Model, StreamValues
 from detector.engine.readings import at_once
-from schemas.errors import SettingsError
+from schemas.errors import ParityError, SettingsError
 from schemas.manifest import Channel
 from trainer.calibrate import calibrate
 from trainer.export import gate, image_to_onnx
 from trainer.fit import Curve
 from trainer.images.architecture import ImageAutoencoder
 from trainer.images.augmentation import read_region
-from trainer.images.data import PreparedImages, prepare_images
-from trainer.images.fit import DEFAULTS, IMAGE_MODELS, evaluate, fit_images, normal_error, shift_of
+from trainer.images.data import SHARE, PreparedImages, prepare_images
+from trainer.images.fit import DEFAULTS, IMAGE_MODELS, band_error, fit_images, normal_error, shift_of
 from trainer.images.graph import ImageGraph
 from trainer.images.score import PixelScore, Reduction
 from trainer.images.selection import ImageRehearsal, image_mflop
@@ -51,8 +51,6 @@ CANDIDATES = ("pca", "conv", "conv-vae")
 def learn_images(images: Images, settings: FitSettings, say: Callable[[str], None] = lambda _: None) -> Learned:
     """Fit, export, check and calibrate; ``say`` gets a line per step. Raises as ``trainer.pipeline.learn``."""
     settings = _for_images(settings)
-    if settings.model == AUTO and settings.init_from is not None:
-        settings = settings.model_copy(update={"model": read_model(settings.init_from).manifest.model})
     data = prepare_images(images, settings)
     say(
         f"{len(images.table)} images of {data.frame} of {len(data.names)} streams: {len(data.fit)} to fit, "
@@ -63,7 +61,7 @@ def learn_images(images: Images, settings: FitSettings, say: Callable[[str], Non
     calibrated = calibrate(draft.model, data.table, data, settings.rate)
     model = finished(draft.model, calibrated)
     say(f"calibrated on {len(calibrated.score)} scores: raw {calibrated.group:.4g} counts as 1")
-    mean_square = np.full(data.frame.bands, evaluate(draft.network, data.calibration), np.float32)
+    mean_square = band_error(draft.network, data.calibration)
     size = parameters(draft.network)
     report = collect(data.table, data, draft.curve, calibrated, mean_square, draft.settings, size)
     report = of_images(report, model, draft.network, data, calibrated)
@@ -75,6 +73,12 @@ def _for_images(settings: FitSettings) -> FitSettings:
     settings.refuse(SENSORS_ONLY, "sensors")
     unset = {name: value for name, value in DEFAULTS.items() if name not in settings.model_fields_set}
     settings = settings.model_copy(update=unset)
+    if settings.init_from is not None:
+        ancestor = read_model(settings.init_from).manifest
+        if ancestor.frame is None:
+            raise SettingsError(f"--init-from {settings.init_from}: it is a model of sensors: name one of images")
+        if settings.model == AUTO:
+            settings = settings.model_copy(update={"model": ancestor.model})
     if settings.model not in (AUTO, *IMAGE_MODELS):
         raise SettingsError(f"--model {settings.model} is for sensors: images take {', '.join((AUTO, *IMAGE_MODELS))}")
     return settings
@@ -112,12 +116,12 @@ def chosen(data: PreparedImages, settings: FitSettings, say: Callable[[str], Non
             continue
         try:
             draft = drafted(data, settings.model_copy(update={"model": name, "fit_limit": max(left, 1) / 2}), say)
-        except SettingsError as error:
-            say(f"{name} is not tried: {error}")
+        except (SettingsError, ParityError) as error:
+            say(f"{name} is not taken: {error}")
             if name == CANDIDATES[-1] and not drafts:
                 raise
             continue
-        given = data.calibration.raw(slice(at_once(TIMED, 64 * data.frame.values)))
+        given = data.calibration.raw(slice(at_once(TIMED, SHARE * data.frame.values)))
         trial = Trial(
             name, rehearsal.judge(draft.model), parameters(draft.network), image_mflop(draft.network),
             microseconds(draft.model, given), draft.fit_s,

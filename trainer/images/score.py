@@ -14,7 +14,6 @@ there; they are for large pictures with small faults.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import comb
 from typing import Literal
@@ -30,14 +29,18 @@ from schemas.frame import Frame
 #: around a thing) is not infinitely sensitive.
 FLOOR = 0.1
 
-Measure = Callable[[Tensor, Tensor], Tensor]
-"""(images, reconstructions), ``[B, bands, H, W]`` each → the error of each pixel, ``[B, H, W]``."""
+#: And at least this: the squared error of a thousandth of the range, and a dissimilarity that nobody sees. Of a scene
+#: that never changes, rounding errors would count for everything.
+LEAST_NORMAL = {"error": 1e-6, "ssim": 1e-4}
 
 #: Shorter side of images, in pixels, from which on a pixel is little.
 LEAST_SIDE = 16
 
 #: Constants of the structural similarity for values of range 1: (0.01)² and (0.03)² (Wang et al. 2004).
 C1, C2 = 1e-4, 9e-4
+
+#: How often the weights ¼ ½ ¼ are applied for the means of the structural similarity.
+TAPS = 3
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,10 @@ class Reduction:
         found = []
         for measure in self.measures:
             if measure == "ssim":
-                found.append(least(dissimilarity, z, expected, self.reach))  # [B, H, W]
+                found.append(least_dissimilarity(z, expected, self.reach))  # [B, H, W]
             else:
                 smooth = blurred(z, self.blur), blurred(expected, self.blur)  # [B, bands, H, W] each
-                found.append(least(squared_error, *smooth, self.reach))  # [B, H, W]
+                found.append(least_squared_error(*smooth, self.reach))  # [B, H, W]
         return torch.stack(found, 1)  # [B, M, H, W]
 
 
@@ -83,6 +86,7 @@ class PixelScore(nn.Module):
     """
 
     weight: Tensor
+    inside: Tensor
     share: Tensor
 
     def __init__(self, reduction: Reduction, normal: Tensor, region: Tensor | None = None) -> None:
@@ -92,16 +96,18 @@ class PixelScore(nn.Module):
         count = int(inside.sum())
         if not count:
             raise SettingsError("the region holds no pixel: mark those that count with anything but 0")
-        floor = FLOOR * normal[:, inside].mean(1) + torch.finfo(torch.float32).tiny  # [M]
+        least = normal.new_tensor([LEAST_NORMAL[measure] for measure in reduction.measures])  # [M]
+        floor = FLOOR * normal[:, inside].mean(1) + least  # [M]
         self.reduction = reduction
         self.worst = max(round(reduction.top * count), 1)
         summed = self.worst if reduction.top < 1 else H * W
         weight = 1 / (M * (normal + floor[:, None, None]))  # [M, H, W]
         self.register_buffer("weight", torch.where(inside, weight, 0.0))
+        self.register_buffer("inside", inside)
         self.register_buffer("share", torch.full((summed, 1), 1 / self.worst))
 
     def forward(self, z: Tensor, expected: Tensor, observed: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Score ``[B]`` and map ``[B, H, W]`` in units of the normal error, 0 outside the region.
+        """Score ``[B]`` and map ``[B, H, W]`` in units of the normal error, NaN outside the region.
 
         ``z``, ``expected`` and, where pixels may be missing, ``observed`` bool: ``[B, bands, H, W]``. A missing pixel
         is taken to be as expected.
@@ -112,54 +118,62 @@ class PixelScore(nn.Module):
         if self.reduction.top < 1:
             pixels = torch.topk(pixels, self.worst, dim=1).values  # [B, worst]
         # a product, not a sum: ONNX Runtime's sum of a row depends on where in memory the row begins
-        return (pixels @ self.share).squeeze(1), error  # [B], [B, H, W]
+        shown = torch.where(self.inside, error, torch.nan)  # [B, H, W]
+        return (pixels @ self.share).squeeze(1), shown  # [B], [B, H, W]
 
 
 def blurred(x: Tensor, times: int) -> Tensor:
     """``x`` ``[B, n, H, W]`` smoothed ``times`` by the weights ¼ ½ ¼ down and across; the edge repeats."""
-    if not times:
-        return x
-    taps = torch.tensor([comb(2 * times, k) / 4**times for k in range(2 * times + 1)], device=x.device)
-    _, n, H, W = x.shape
-    wide = F.pad(x, (times,) * 4, mode="replicate")  # [B, n, H + 2t, W + 2t]
-    single = wide.reshape(-1, 1, H + 2 * times, W + 2 * times)  # [B·n, 1, H + 2t, W + 2t]
-    down = F.conv2d(single, taps.reshape(1, 1, -1, 1))  # [B·n, 1, H, W + 2t]
-    return F.conv2d(down, taps.reshape(1, 1, 1, -1)).reshape(-1, n, H, W)  # [B, n, H, W]
+    return _blurred_inside(F.pad(x, (times,) * 4, mode="replicate"), times) if times else x  # [B, n, H, W]
 
 
-def least(measure: Measure, z: Tensor, expected: Tensor, reach: int) -> Tensor:
-    """The least that ``measure`` gives each pixel, ``[B, H, W]``, over all S shifts of the reconstruction by up to
-    ``reach`` pixels down or up and right or left. Beyond its edge a reconstruction repeats itself.
+def _blurred_inside(wide: Tensor, times: int) -> Tensor:
+    """The same of ``[B, n, H + 2t, W + 2t]``, whose edge is cut off. Each of the n planes by itself (a depthwise
+    convolution): as n·B images of one plane it would take ten times the memory.
     """
-    if not reach:
-        return measure(z, expected)
-    _, bands, H, W = z.shape
-    wide = F.pad(expected, (reach,) * 4, mode="replicate")  # [B, bands, H + 2r, W + 2r]
+    n = wide.shape[1]
+    taps = wide.new_tensor([comb(2 * times, k) / 4**times for k in range(2 * times + 1)])  # [2t + 1]
+    down = F.conv2d(wide, taps.reshape(1, 1, -1, 1).expand(n, 1, -1, 1), groups=n)  # [B, n, H, W + 2t]
+    return F.conv2d(down, taps.reshape(1, 1, 1, -1).expand(n, 1, 1, -1), groups=n)  # [B, n, H, W]
+
+
+def _shifted(wide: Tensor, reach: int) -> Tensor:
+    """All S shifts by up to ``reach`` pixels either way of ``[B, n, H + 2r, W + 2r]``: ``[B, S, n, H, W]``."""
+    H, W = wide.shape[2] - 2 * reach, wide.shape[3] - 2 * reach
     sides = range(2 * reach + 1)
-    shifts = [wide[:, :, down : down + H, right : right + W] for down in sides for right in sides]
-    moved = torch.stack(shifts, 1).reshape(-1, bands, H, W)  # [B·S, bands, H, W]
-    still = z.unsqueeze(1).expand(-1, len(shifts), -1, -1, -1).reshape(-1, bands, H, W)  # [B·S, bands, H, W]
-    return measure(still, moved).reshape(-1, len(shifts), H, W).amin(1)  # [B, H, W]
+    return torch.stack([wide[:, :, down : down + H, right : right + W] for down in sides for right in sides], 1)
 
 
-def squared_error(z: Tensor, expected: Tensor) -> Tensor:
-    """The squared error of each pixel, the mean over its bands, ``[B, H, W]``."""
-    return (z - expected).square().mean(1)  # [B, H, W]
+def least_squared_error(z: Tensor, expected: Tensor, reach: int) -> Tensor:
+    """The squared error of each pixel, the mean over its bands, ``[B, H, W]``: the least over all shifts of the
+    reconstruction by up to ``reach`` pixels down or up and right or left. Beyond its edge it repeats itself.
+    """
+    moved = _shifted(_padded(expected, reach), reach)  # [B, S, bands, H, W]
+    return (z.unsqueeze(1) - moved).square().mean(2).amin(1)  # [B, H, W]
 
 
-def dissimilarity(z: Tensor, expected: Tensor) -> Tensor:
-    """1 - SSIM of each pixel, the mean over its bands, ``[B, H, W]``: 0 where both look alike, at most 2.
+def least_dissimilarity(z: Tensor, expected: Tensor, reach: int) -> Tensor:
+    """1 - SSIM of each pixel, the mean over its bands, ``[B, H, W]``: 0 where both look alike, at most 2; the least
+    over all shifts, as above.
 
     Wang et al., "Image quality assessment: from error visibility to structural similarity", IEEE Transactions on Image
     Processing 2004, eq. 13, for values of range about 1, with the binomial weights of a 7 × 7 window for its Gaussian.
+    Written without the difference of nearly equal numbers that 1 - SSIM is: with d the difference, l and s the
+    luminance and the structure, 1 - l = mean(d)² / (a² + b² + C1) and 1 - s = variance(d) / (variances + C2).
     """
+    wide = _padded(expected, reach + TAPS)  # [B, bands, H + 2r + 2t, W + 2r + 2t]
+    a, b = blurred(z, TAPS), _blurred_inside(wide, TAPS)  # [B, bands, H, W], [B, bands, H + 2r, W + 2r]
+    spread = blurred(z * z, TAPS) - a * a  # [B, bands, H, W]
+    usual = _blurred_inside(wide * wide, TAPS) - b * b  # [B, bands, H + 2r, W + 2r]
+    a, b, variances = a.unsqueeze(1), _shifted(b, reach), spread.unsqueeze(1) + _shifted(usual, reach)
+    moved = _shifted(wide[:, :, TAPS:-TAPS, TAPS:-TAPS], reach)  # [B, S, bands, H, W]
+    square = (z.unsqueeze(1) - moved).square()  # [B, S, bands, H, W]
+    difference = (a - b).square()  # [B, S, bands, H, W]
+    variance = blurred(square.flatten(1, 2), TAPS).reshape(square.shape) - difference  # [B, S, bands, H, W]
+    luminance = difference / (a * a + b * b + C1)  # [B, S, bands, H, W], 1 - l
+    structure = variance / (variances + C2)  # [B, S, bands, H, W], 1 - s
+    return (luminance + structure - luminance * structure).mean(2).amin(1)  # [B, H, W]
 
-    def mean(x: Tensor) -> Tensor:
-        return blurred(x, 3)  # [B, bands, H, W]
 
-    a, b = mean(z), mean(expected)  # [B, bands, H, W]
-    variances = mean(z * z) - a * a + mean(expected * expected) - b * b  # [B, bands, H, W], their sum
-    covariance = mean(z * expected) - a * b  # [B, bands, H, W]
-    luminance = (2 * a * b + C1) / (a * a + b * b + C1)  # [B, bands, H, W]
-    structure = (2 * covariance + C2) / (variances + C2)  # [B, bands, H, W]
-    return (1 - luminance * structure).mean(1)  # [B, H, W]
+def _padded(x: Tensor, by: int) -> Tensor:
+    return F.pad(x, (by,) * 4, mode="replicate") if by else x

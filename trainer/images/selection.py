@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,54 +14,71 @@ from detector.engine.model import Model
 from detector.engine.readings import at_once
 from detector.engine.scorer import Scorer
 from trainer.images.architecture import ImageAutoencoder
-from trainer.images.data import PreparedImages
+from trainer.images.data import SHARE, PreparedImages
 from trainer.images.faults import KINDS
 from trainer.selection import NORMAL, average_precision
 
 #: Different plantings of the same kinds of fault.
 PLANTINGS = 4
 
-#: Images that faults are planted into.
-IMAGES = 200
+#: Images that faults are planted into, at most and at least.
+IMAGES, LEAST = 200, 8
+
+#: Numbers that are scored in all, about: fewer images where they are large.
+MOST_VALUES = 1 << 27
 
 Floats = NDArray[np.float64]
+Images = NDArray[np.float32]
+"""``[n, H, W, bands]``, scaled."""
 
 
 class ImageRehearsal:
     """Normal images of the calibration stretch, and each with a fault of every kind: the same for every candidate."""
 
     def __init__(self, data: PreparedImages, seed: int) -> None:
-        count = min(IMAGES, len(data.calibration), at_once(IMAGES, 64 * data.frame.values))
+        scorings = (PLANTINGS * len(KINDS) + 1) * data.frame.values
+        count = min(max(MOST_VALUES // scorings, LEAST), IMAGES, len(data.calibration))
         self._rows = np.unique(np.linspace(0, len(data.calibration) - 1, count).astype(np.int64))
         self._data, self._seed = data, seed
 
     def judge(self, draft: Model) -> Floats:
         """Area under precision and recall of each planting and kind, ``[P, kinds]``."""
         scorer = Scorer(draft.graph, draft.manifest.batching)
-        normal = self._data.calibration.scaled(self._rows)  # [n, V]
-        usual = self._score(scorer, normal)
+        usual = self._score(scorer, self._images)
         found = np.empty((PLANTINGS, len(KINDS)))
-        for planting in range(PLANTINGS):
-            for kind, plant in enumerate(KINDS.values()):
-                rng = np.random.default_rng([self._seed, planting, kind])
-                images = normal.reshape(-1, *self._data.frame)
-                others = images[rng.permutation(len(images))]
-                faulty = np.stack([plant(image, other, rng) for image, other in zip(images, others, strict=True)])
-                score = np.concatenate([usual, self._score(scorer, faulty.reshape(len(images), -1))])
-                truth = np.repeat([NORMAL, kind], len(images))
-                found[planting, kind] = average_precision(truth, kind, score)
+        for planting, kind in np.ndindex(found.shape):
+            score = np.concatenate([usual, self._score(scorer, partial(self._faulty, planting, kind))])
+            truth = np.repeat([NORMAL, kind], len(self._rows))
+            found[planting, kind] = average_precision(truth, kind, score)
         return found
 
-    def _score(self, scorer: Scorer, z: NDArray[np.float32]) -> Floats:
-        each = np.ones((len(z), self._data.frame.bands), np.float32)
-        low, span = self._data.low * each, self._data.span * each
-        values = (z * self._data.span + self._data.low)[:, None]  # [n, 1, V]
-        return scorer.score(values, low, span)[0].astype(np.float64)
+    def _images(self, places: slice) -> Images:
+        return self._data.calibration.scaled(self._rows[places]).reshape(-1, *self._data.frame)
+
+    def _faulty(self, planting: int, kind: int, places: slice) -> Images:
+        """The same images, each with a fault; others to cut from are the next ones."""
+        plant = list(KINDS.values())[kind]
+        images = self._images(places)
+        numbers = np.arange(places.start, places.start + len(images))
+        others = self._data.calibration.scaled(self._rows[(numbers + 1) % len(self._rows)]).reshape(images.shape)
+        rngs = (np.random.default_rng([self._seed, planting, kind, number]) for number in numbers)
+        return np.stack([plant(*each) for each in zip(images, others, rngs, strict=True)])
+
+    def _score(self, scorer: Scorer, images: Callable[[slice], Images]) -> Floats:
+        """Of all images, a few at a time."""
+        size = at_once(IMAGES, SHARE * self._data.frame.values)
+        found = []
+        for at in range(0, len(self._rows), size):
+            z = images(slice(at, min(at + size, len(self._rows)))).reshape(-1, 1, self._data.frame.values)  # [n, 1, V]
+            each = np.ones((len(z), self._data.frame.bands), np.float32)
+            low, span = self._data.low * each, self._data.span * each
+            found.append(scorer.score(z * self._data.span + self._data.low, low, span)[0])
+        return np.concatenate(found).astype(np.float64)
 
 
 @torch.no_grad()
 def image_mflop(network: ImageAutoencoder) -> float:
-    """Million floating-point operations to reconstruct one image."""
+    """Million floating-point operations to reconstruct one image; to compare it then costs all models the same."""
     frame = network.frame
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, frame.bands, frame.height, frame.width))

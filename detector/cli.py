@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         help="score files offline, with the same engine and the same alerts",
         description="Scores files exactly as `detector run` would score the same readings.",
         epilog="DATA: PATH, or STREAM=PATH for a file without a stream column; CSV, CSV.gz or Parquet with a column "
-        "`timestamp`. Exit codes: 0 done; 2 something must be changed first; 1 a bug.",
+        "`timestamp`; of images an .npz or a folder. Exit codes: 0 done; 2 something must be changed first; 1 a bug.",
     )
     score.add_argument("data", nargs="+", metavar="DATA", help="readings to score, merged by time where several")
     score.add_argument("--out", required=True, metavar="FILE", help="scores.csv to write: one row per reading")

@@ -131,7 +131,7 @@ class HeldOut(Protocol):
 
 def gate(graph: Graph | ImageGraph, onnx_bytes: bytes, held_out: HeldOut, seed: int) -> tuple[Batching, float]:
     """How batches must be shaped, once the exported graph is shown to say what ``graph`` says, and by how much they
-    differ: the largest |Δ| of a score over max(|score|, median score). Raises ParityError.
+    differ: the largest |Δ| of a score over max(|score|, median score, FLOOR). Raises ParityError.
 
     1. PyTorch and ONNX Runtime agree on held-out windows, whole and with a tenth of the cells missing.
     2. Scores are the same to the last bit for every batch size and order, or else for one fixed batch size.

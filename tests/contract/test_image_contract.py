@@ -262,7 +262,7 @@ def test_the_wrong_kind_of_data_is_one_line(folder: Path, tmp_path: Path, capsys
     for name in ("one.npz", "more.npz"):
         np.savez(tmp_path / name, x=scenes(5))
     assert detector([*score, str(tmp_path / "one.npz"), str(tmp_path / "more.npz")]) == 2
-    assert "name no times and are both of the stream default" in capsys.readouterr().err.splitlines()[-1]
+    assert "name no times and are both of the stream 'default'" in capsys.readouterr().err.splitlines()[-1]
     sensors = write_csv(tmp_path / "sensors.csv", table(normal(400)))
     assert trainer(["fit", str(sensors), "--out", str(tmp_path / "s"), "--init-from", str(folder)]) == 2
     assert "it is a model of images: name one of sensors" in capsys.readouterr().err.splitlines()[-1]

@@ -117,7 +117,7 @@ def test_an_engine_keeps_no_image_and_its_answer_does_not_depend_on_the_split(na
 def test_colour_and_a_large_image_scored_by_itself() -> None:
     small = learned("conv", Frame(12, 12, 3)).model.manifest
     assert [channel.name for channel in small.channels] == ["red", "green", "blue"]
-    large = learn_images(images_of(40, Frame(120, 100, 3)), settings_of("conv", epochs=1)).model
+    large = learn_images(images_of(40, Frame(200, 170, 1)), settings_of("conv", epochs=2)).model
     assert large.manifest.batching == Batching(fixed=1)
 
 

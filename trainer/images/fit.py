@@ -44,6 +44,12 @@ DEFAULTS = {
 #: Steps of gradient descent, unless the user names epochs.
 STEPS = 1000
 
+#: Pixels, high and wide, of what a step sees of an image: a hundred large images in part teach more than four whole.
+CROP = 160
+
+#: Numbers in the images that a point of the curve is measured on.
+LOOKED_AT = 1 << 24
+
 #: How often the report's curves have a point.
 POINTS = 20
 
@@ -75,15 +81,23 @@ def fit_images(
                 raise SettingsError("--init-from: none of its layers fits: take the settings that it was fitted with")
             network.load_state_dict({**own, **fitting})
             rate *= settings.warm_rate
-        freeze(network, settings.frozen)
         network = network.to(device())
         if isinstance(network, ImagePCA):
+            freeze(network, settings.frozen)
             chosen = np.unique(np.linspace(0, len(data.fit) - 1, MOST_IMAGES).astype(np.int64))
             network.solve(_batch(data.fit, chosen))
             curve = Curve([evaluate(network, data.fit)], [evaluate(network, data.validation)])
         else:
-            curve = _descend(network, data, settings, rate)
+            learner = IMAGE_MODELS[settings.model](cropped(data.frame), size_of(settings)).to(device())
+            learner.load_state_dict(network.state_dict())
+            freeze(learner, settings.frozen)
+            curve = _descend(learner, network, data, settings, rate)
     return network.cpu().eval(), curve
+
+
+def cropped(frame: Frame) -> Frame:
+    """What is learned from at once: of a large image a part, since no weight depends on the size."""
+    return Frame(min(frame.height, CROP), min(frame.width, CROP), frame.bands)
 
 
 def shift_of(data: PreparedImages, settings: FitSettings) -> int:
@@ -114,21 +128,26 @@ class _Step:
         (see ``trainer.fit.Objective``); ``passed``: share of the way.
         """
         rows = torch.randint(0, len(self.data.fit), (self.settings.batch_size,)).numpy()
-        z = self.augment(_batch(self.data.fit, rows))  # [b, C, H, W]
+        z = self.augment(_crops(self.data.fit, rows))  # [b, C, h, w]
         if self.settings.loss == "bce":  # light that was changed may have left the range
-            z = z.clamp(0, 1)  # [b, C, H, W]
-        spoilt = self.corrupt(z)  # [b, C, H, W]
+            z = z.clamp(0, 1)  # [b, C, h, w]
+        spoilt = self.corrupt(z)  # [b, C, h, w]
         loss = LOSSES[self.settings.loss]
         if isinstance(network, VariationalConvAutoencoder):
-            expected, divergence = network.sample(spoilt)  # [b, C, H, W], [b]
+            expected, divergence = network.sample(spoilt)  # [b, C, h, w], [b]
             beta = self.settings.beta * (min(passed / self.settings.warm_up, 1.0) if self.settings.warm_up else 1.0)
             return loss(expected, z).mean() + 2 * beta / z[0].numel() * divergence.mean()
         return loss(network(spoilt), z).mean()
 
 
-def _descend(network: ImageAutoencoder, data: PreparedImages, settings: FitSettings, rate: float) -> Curve:
-    """AdamW over one cycle; where the time runs out, the rate comes down with it."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
+def _descend(
+    learner: ImageAutoencoder, network: ImageAutoencoder, data: PreparedImages, settings: FitSettings, rate: float
+) -> Curve:
+    """AdamW over one cycle; where the time runs out, the rate comes down with it.
+
+    ``learner`` sees parts of images, ``network`` whole ones: it gets the learner's weights.
+    """
+    parameters = [p for p in learner.parameters() if p.requires_grad]
     if not parameters:
         raise SettingsError("setting 'freeze': all layers are frozen: leave one to learn")
     optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=settings.weight_decay)
@@ -140,7 +159,7 @@ def _descend(network: ImageAutoencoder, data: PreparedImages, settings: FitSetti
         for number in range(1, steps + 1):
             for group in optimiser.param_groups:
                 group["lr"] = rate * one_cycle(passed)
-            loss = step.loss(network.train(), passed)
+            loss = step.loss(learner.train(), passed)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -150,6 +169,7 @@ def _descend(network: ImageAutoencoder, data: PreparedImages, settings: FitSetti
                 passed = max(passed, clock)
             if min(int(passed * POINTS), POINTS) > len(curve.fit):
                 curve.fit.append(float(total) / count)
+                network.load_state_dict(learner.state_dict())
                 curve.validation.append(evaluate(network, data.validation))
                 progress.say(len(curve.fit) - 1, curve.fit[-1], curve.validation[-1])
                 total, count = torch.zeros_like(total), 0
@@ -157,6 +177,7 @@ def _descend(network: ImageAutoencoder, data: PreparedImages, settings: FitSetti
                 if number < steps:
                     log.warning("the time to fit was over after %d of %d steps (setting fit_limit)", number, steps)
                 break
+    network.load_state_dict(learner.state_dict())
     if not math.isfinite(curve.fit[-1]):
         raise ResidualError("the training diverged: take a smaller --set learning_rate")
     return Curve(curve.fit, curve.validation, len(curve.fit) - 1)
@@ -172,15 +193,38 @@ def _batch(part: Part, chosen: NDArray[np.int64] | slice) -> Tensor:
     return as_images(torch.from_numpy(part.scaled(chosen)).to(device()), part.data.frame)  # [b, C, H, W]
 
 
+def _crops(part: Part, chosen: NDArray[np.int64]) -> Tensor:
+    """A part of each image, somewhere in it, ``[b, C, h, w]``; draws on torch's random state."""
+    frame, data = cropped(part.data.frame), part.data
+    if frame == data.frame:
+        return _batch(part, chosen)
+    down, right = (
+        torch.randint(0, extent - own + 1, (len(chosen),)).tolist()
+        for extent, own in zip(data.frame[:2], frame[:2], strict=True)
+    )
+    parts = [
+        data.table.values[row].reshape(data.frame)[y : y + frame.height, x : x + frame.width]
+        for row, y, x in zip(part.rows[chosen].tolist(), down, right, strict=True)
+    ]
+    z = np.nan_to_num((np.stack(parts) - data.low) / data.span)  # [b, h, w, C]
+    return torch.from_numpy(z).to(device()).permute(0, 3, 1, 2).contiguous()
+
+
 @torch.no_grad()
 def evaluate(network: ImageAutoencoder, part: Part) -> float:
-    """Mean square error of the reconstruction, scaled values; NaN where there are no images."""
+    """Mean square error of the reconstruction, scaled values, over as many images as are soon looked at; NaN where
+    there are none.
+    """
     network.eval()
+    if not len(part):
+        return math.nan
+    count = max(LOOKED_AT // part.data.frame.values, 1)
+    some = Part(part.data, part.rows[np.unique(np.linspace(0, len(part) - 1, count).astype(np.int64))])
     total = 0.0
-    for chosen in part.batches():
-        z = _batch(part, chosen)  # [b, C, H, W]
+    for chosen in some.batches():
+        z = _batch(some, chosen)  # [b, C, H, W]
         total += float((network(z) - z).square().mean()) * len(z)
-    return total / len(part) if len(part) else math.nan
+    return total / len(some)
 
 
 @torch.no_grad()

@@ -109,6 +109,13 @@ def deterministic(settings: FitSettings) -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic)
 
 
+def mixed(settings: FitSettings) -> torch.autocast:
+    """The forward pass of a training step in the precision that was asked for (Micikevicius et al., "Mixed precision
+    training", ICLR 2018; bfloat16 has the range of 32 bits and needs no scaling of the loss).
+    """
+    return torch.autocast(device().type, torch.bfloat16, enabled=settings.precision == "mixed")
+
+
 class Objective(nn.Module):
     """What gradient descent makes small: the loss of each output, and for a variational code its divergence.
 
@@ -160,7 +167,8 @@ def _descend(network: Architecture, batches: Batches, validation: Batches, setti
             network.train()
             total, count = torch.zeros((), device=device()), 0
             for batch in batches.shuffled(settings.batch_size, settings.epoch_windows):
-                loss = objective(network(corrupt(batch.z), batch.context), batch, warm)
+                with mixed(settings):
+                    loss = objective(network(corrupt(batch.z), batch.context), batch, warm)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()

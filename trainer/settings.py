@@ -77,6 +77,9 @@ class FitSettings(Settings):
     init_from: str | None = Field(None, description="model folder whose weights to start from")
     freeze: str = Field("", description="with init_from: layers that stay as they are, by name, comma-separated")
     warm_rate: float = Field(0.3, gt=0, le=1, description="with init_from: learning_rate is multiplied by this")
+    precision: Literal["full", "mixed"] = Field(
+        "full", description="mixed: products of matrices in bfloat16 while training, weights in full; for a GPU"
+    )
     epoch_windows: int = Field(100_000, ge=1, description="windows drawn in an epoch, at most")
     fit_limit: Duration = Field("10m", gt=0, validate_default=True, description="time to fit a model, at most")
     patience: int = Field(8, ge=1, description="epochs without a better validation loss after which training stops")

@@ -93,3 +93,15 @@ def test_a_window_that_an_architecture_cannot_take_is_a_setting_out_of_range() -
     for name in ("linear", "mlp", "tcn"):
         with pytest.raises(SettingsError, match="at least 2"):
             MODELS[name].build(Shape(1, 3), Size())
+
+
+@pytest.mark.parametrize("model", ["dense", "dense-vae", "lstm"])
+def test_mixed_precision_learns_about_as_much_and_keeps_full_weights(model: str) -> None:
+    prepared = data()
+    full, mixed = (
+        fit(prepared, FitSettings.model_validate({"model": model, "window": 10, "epochs": 8, "precision": precision}))
+        for precision in ("full", "mixed")
+    )
+    assert {tensor.dtype for tensor in mixed[0].state_dict().values()} == {torch.float32}
+    assert mixed[1].fit != full[1].fit  # it was another way
+    assert mixed[1].validation[-1] < 1.3 * full[1].validation[-1]

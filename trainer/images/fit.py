@@ -15,7 +15,7 @@ from torch import Tensor
 
 from schemas.errors import ResidualError, SettingsError
 from schemas.frame import Frame
-from trainer.fit import Curve, Progress, deterministic, device, size_of
+from trainer.fit import Curve, Progress, deterministic, device, mixed, size_of
 from trainer.images.architecture import ImageAutoencoder, as_images
 from trainer.images.augmentation import Augmentation, ImageCorruption
 from trainer.images.autoencoder import ConvAutoencoder, VariationalConvAutoencoder
@@ -159,7 +159,8 @@ def _descend(
         for number in range(1, steps + 1):
             for group in optimiser.param_groups:
                 group["lr"] = rate * one_cycle(passed)
-            loss = step.loss(learner.train(), passed)
+            with mixed(settings):
+                loss = step.loss(learner.train(), passed)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from detector.adapters.files import Table
 from detector.adapters.folder import read_model
 from detector.engine.model import Model, StreamValues
-from schemas.errors import SettingsError, UserError
+from schemas.errors import SettingsError
 from schemas.manifest import Channel
 from schemas.moment import SECOND_NS
 from trainer.batches import Batches
@@ -32,18 +32,7 @@ from trainer.graph import SCORES, Graph
 from trainer.manifests import draft_manifest, finished, single
 from trainer.models import Architecture, default_window
 from trainer.report import Report, collect, of_sensors
-from trainer.selection import (
-    BASELINE,
-    CANDIDATES,
-    TIMED,
-    Rehearsal,
-    Trial,
-    best_of,
-    margin,
-    mflop,
-    microseconds,
-    parameters,
-)
+from trainer.selection import CANDIDATES, TIMED, Rehearsal, Trial, choose, mflop, microseconds, parameters
 from trainer.settings import AUTO, IMAGES_ONLY, FitSettings
 from trainer.warm import Start, read_ancestor, weights_of
 
@@ -150,39 +139,21 @@ def _described(table: Table, data: Prepared) -> str:
 def chosen(
     table: Table, settings: FitSettings, catalogue: Sequence[Channel] | None, say: Callable[[str], None]
 ) -> Draft:
-    """The candidate that finds planted faults best; as many are fitted as the time allows, the baseline in any case."""
-    deadline = time.monotonic() + settings.fit_limit
-    drafts: list[Draft] = []
-    trials: list[Trial] = []
+    """The candidate that finds planted faults best; as many are fitted as the time allows."""
     rehearsal: Rehearsal | None = None
     prepared: dict[int, Prepared] = {}
-    for name in sorted(CANDIDATES, key=lambda name: name != BASELINE):
-        began = time.monotonic()
-        left = deadline - began
-        if drafts and left < settings.fit_limit / 4:
-            say(f"{name} is not tried: the time for fitting is over (setting fit_limit)")
-            continue
-        try:
-            own = settings.model_copy(update={"model": name, "fit_limit": left / 2})
-            draft = drafted(table, own, catalogue, say, prepared)
-        except UserError as error:
-            if name == BASELINE:
-                raise
-            say(f"{name} is not tried: {error}")
-            continue
+
+    def attempt(name: str, seconds: float) -> tuple[Draft, Trial]:
+        nonlocal rehearsal
+        own = settings.model_copy(update={"model": name, "fit_limit": seconds})
+        draft = drafted(table, own, catalogue, say, prepared)
         rehearsal = rehearsal or Rehearsal(table, draft.data, settings.seed)
-        trial = Trial(
+        return draft, Trial(
             name, rehearsal.judge(draft.model), parameters(draft.network), mflop(draft.network),
             microseconds(draft.model, draft.data.calibration.raw(slice(TIMED))), draft.fit_s,
         )  # fmt: skip
-        say(f"{name} finds {trial.score:.3f} of the planted faults (area under precision and recall)")
-        drafts.append(draft)
-        trials.append(trial)
-    best = best_of(trials) if not np.isnan(trials[0].found).all() else trials[0]  # no room for faults: no evidence
-    lead = margin(best, trials[0])
-    say(f"chosen: {best.name}, {best.score - trials[0].score:+.3f} over {BASELINE} ({lead:.1f} standard errors)")
-    draft = drafts[trials.index(best)]
-    candidates = tuple(trial.candidate(trials[0]) for trial in trials)
+
+    draft, candidates = choose(CANDIDATES, settings.fit_limit, attempt, say)
     manifest = draft.model.manifest.model_copy(update={"candidates": candidates})
     return replace(draft, model=replace(draft.model, manifest=manifest))
 

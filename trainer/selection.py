@@ -10,9 +10,10 @@ pairs, gives way to it.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,18 +27,16 @@ from detector.engine.engine import BUCKETS, Engine
 from detector.engine.model import Model
 from detector.engine.readings import Readings
 from detector.engine.scorer import Scorer
+from schemas.errors import DataError, ParityError, UserError
 from schemas.manifest import Candidate
 from trainer.calibrate import BATCH
 from trainer.data import Given, Prepared, rows_by_stream
 from trainer.faults import KINDS, Kind, draw, plant
 from trainer.models import Architecture
 
-#: What is tried where no model is named. PCA is always among them; a forecaster comes with it, since by itself it does
-#: not see what fails to fit together at one moment.
+#: What is tried where no model is named. PCA is the first, which all others have to beat; a forecaster comes with it,
+#: since by itself it does not see what fails to fit together at one moment.
 CANDIDATES = ("pca", "pca-aer", "pca+linear", "conv-aer")
-
-#: The one that every other has to beat.
-BASELINE = "pca"
 
 #: Different plantings of the same kinds of fault.
 PLANTINGS = 4
@@ -63,6 +62,8 @@ MOST_CELLS = 1 << 23
 TIMED = 4096
 
 NORMAL, EXCUSED = -1, -2
+
+D = TypeVar("D")
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -208,6 +209,40 @@ def best_of(trials: Sequence[Trial]) -> Trial:
     """
     best = max(trials, key=lambda trial: trial.score)
     return min((trial for trial in trials if not beats(best, trial)), key=lambda trial: trial.mflop)
+
+
+def choose(
+    names: Sequence[str], fit_limit: float, attempt: Callable[[str, float], tuple[D, Trial]], say: Callable[[str], None]
+) -> tuple[D, tuple[Candidate, ...]]:
+    """The best of the candidates ``names``, the baseline first, and what was tried.
+
+    ``attempt(name, seconds)`` fits one and judges it. Fitted are as many as ``fit_limit`` seconds allow; one that
+    cannot be is passed over. Raises the last one's error where that is so of all, and DataError of the first: there is
+    too little to learn from.
+    """
+    deadline = time.monotonic() + fit_limit
+    drafts: list[D] = []
+    trials: list[Trial] = []
+    for name in names:
+        left = deadline - time.monotonic()
+        if drafts and left < fit_limit / 4:
+            say(f"{name} is not tried: the time for fitting is over (setting fit_limit)")
+            continue
+        try:
+            draft, trial = attempt(name, max(left, 1) / 2)
+        except (UserError, ParityError) as error:
+            if not drafts and (isinstance(error, DataError) or name == names[-1]):
+                raise
+            say(f"{name} is not taken: {error}")
+            continue
+        say(f"{name} finds {trial.score:.3f} of the planted faults (area under precision and recall)")
+        drafts.append(draft)
+        trials.append(trial)
+    baseline = trials[0]
+    best = best_of(trials) if not np.isnan(baseline.found).all() else baseline  # no room for faults: no evidence
+    lead = margin(best, baseline)
+    say(f"chosen: {best.name}, {best.score - baseline.score:+.3f} over {baseline.name} ({lead:.1f} standard errors)")
+    return drafts[trials.index(best)], tuple(trial.candidate(baseline) for trial in trials)
 
 
 def beats(one: Trial, other: Trial) -> bool:

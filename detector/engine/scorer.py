@@ -19,7 +19,7 @@ from schemas.manifest import Batching
 #: Windows per call of ONNX Runtime. Large enough to hide the call's own cost, small enough to stay in the cache.
 CHUNK = 512
 
-#: A graph makes so many numbers at once of each value of an image.
+#: A graph makes so many numbers at once of each value of an image: nine shifts of five quantities, and some.
 IMAGE_SHARE = 64
 
 INPUTS = ("x", "mask", "loc", "scale")

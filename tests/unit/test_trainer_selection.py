@@ -9,10 +9,11 @@ import pytest
 from sklearn.metrics import average_precision_score
 from trainer_data import normal, table
 
+from schemas.errors import DataError, ParityError, SettingsError
 from trainer.data import prepare
 from trainer.faults import KINDS
 from trainer.pipeline import drafted, learn
-from trainer.selection import BASELINE, CANDIDATES, EXCUSED, NORMAL, Rehearsal, Trial, average_precision, best_of
+from trainer.selection import CANDIDATES, EXCUSED, NORMAL, Rehearsal, Trial, average_precision, best_of, choose
 from trainer.settings import FitSettings
 
 SETTINGS = FitSettings(rate=0.01, epochs=3, context="none")
@@ -74,7 +75,7 @@ def test_where_no_model_is_named_the_manifest_says_what_was_tried() -> None:
     manifest = learned.model.manifest
     assert {candidate.model for candidate in manifest.candidates} == set(CANDIDATES)
     assert manifest.model in CANDIDATES
-    baseline = next(candidate for candidate in manifest.candidates if candidate.model == BASELINE)
+    baseline = next(candidate for candidate in manifest.candidates if candidate.model == CANDIDATES[0])
     assert baseline.over_baseline == 0
     assert all(c.parameters > 0 and c.mflop > 0 and c.microseconds > 0 for c in manifest.candidates)
     assert any(line.startswith("chosen: ") for line in said)
@@ -83,5 +84,24 @@ def test_where_no_model_is_named_the_manifest_says_what_was_tried() -> None:
 def test_when_time_is_short_the_baseline_is_what_there_is() -> None:
     said: list[str] = []
     learned = learn(table(normal(1500)), SETTINGS.model_copy(update={"fit_limit": 0.001}), say=said.append)
-    assert learned.model.manifest.model == BASELINE
+    assert learned.model.manifest.model == CANDIDATES[0]
     assert sum("is not tried" in line for line in said) == len(CANDIDATES) - 1
+
+
+def test_a_candidate_that_cannot_be_is_passed_over_and_too_little_data_end_the_choice() -> None:
+    def attempt(name: str, seconds: float) -> tuple[str, Trial]:
+        if name in broken:
+            raise broken[name]
+        return name.upper(), trial(name, 0.5, mflop=1)
+
+    said: list[str] = []
+    broken: dict[str, Exception] = {"a": SettingsError("too large"), "b": ParityError("they differ")}
+    draft, candidates = choose(("a", "b", "c"), 60, attempt, said.append)
+    assert (draft, [candidate.model for candidate in candidates]) == ("C", ["c"])
+    assert said[:2] == ["a is not taken: too large", "b is not taken: they differ"]
+    broken["c"] = SettingsError("neither")
+    with pytest.raises(SettingsError, match="neither"):
+        choose(("a", "b", "c"), 60, attempt, said.append)
+    broken["a"] = DataError("too few")
+    with pytest.raises(DataError, match="too few"):
+        choose(("a", "b", "c"), 60, attempt, said.append)

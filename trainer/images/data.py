@@ -16,6 +16,7 @@ from detector.adapters.files import Table
 from detector.adapters.images import Images, read_images
 from detector.engine.assembly import judge
 from detector.engine.readings import at_once
+from detector.engine.scorer import IMAGE_SHARE
 from detector.engine.segments import Segments
 from schemas.errors import DataError
 from schemas.frame import Frame
@@ -26,9 +27,6 @@ from trainer.settings import FitSettings
 
 #: Images, of all parts together, below which no model is worth its name.
 LEAST_IMAGES = 30
-
-#: Numbers that scoring makes at once of each value of an image: nine shifts of five quantities, and some.
-SHARE = 64
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -47,10 +45,7 @@ class Part:
     def raw(self, chosen: Ints | slice) -> Given:
         """Images as the graph is given them: ``x`` ``[b, 1, V]``, ``loc`` and ``scale`` ``[b, bands]``."""
         rows = self.rows[chosen]
-        each = np.ones((len(rows), self.data.frame.bands), np.float32)
-        return Given(
-            self.data.table.values[rows][:, None], self.data.low * each, self.data.span * each, None
-        )  # fmt: skip
+        return Given(self.data.table.values[rows][:, None], *self.data.scaling(len(rows)), None)
 
     def scaled(self, chosen: Ints | slice) -> Floats:
         """Images ``[b, V]`` scaled to about [0, 1], 0 where a pixel is missing."""
@@ -59,7 +54,7 @@ class Part:
 
     def batches(self, size: int = 256) -> Iterator[slice]:
         """Slices that cover all images in order, of as many as fit into memory easily."""
-        size = at_once(size, SHARE * self.data.frame.values)
+        size = at_once(size, IMAGE_SHARE * self.data.frame.values)
         return (slice(at, at + size) for at in range(0, len(self.rows), size))
 
 
@@ -81,6 +76,11 @@ class PreparedImages:
 
     window: ClassVar[int] = 1
     season: ClassVar[Season | None] = None
+
+    def scaling(self, count: int) -> tuple[Floats, Floats]:
+        """``loc`` and ``scale`` of ``count`` images or streams, ``[count, bands]`` each: the same for all."""
+        each = np.ones((count, self.frame.bands), np.float32)
+        return self.low * each, self.span * each
 
     @property
     def fit(self) -> Part:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,14 +12,15 @@ from detector.adapters.folder import read_model
 from detector.adapters.images import Images
 from detector.engine.model import Model, StreamValues
 from detector.engine.readings import at_once
-from schemas.errors import ParityError, SettingsError
+from detector.engine.scorer import IMAGE_SHARE
+from schemas.errors import SettingsError
 from schemas.manifest import Channel
 from trainer.calibrate import calibrate
 from trainer.export import gate, image_to_onnx
 from trainer.fit import Curve
 from trainer.images.architecture import ImageAutoencoder
 from trainer.images.augmentation import read_region
-from trainer.images.data import SHARE, PreparedImages, prepare_images
+from trainer.images.data import PreparedImages, prepare_images
 from trainer.images.fit import DEFAULTS, IMAGE_MODELS, band_error, fit_images, normal_error, shift_of
 from trainer.images.graph import ImageGraph
 from trainer.images.score import PixelScore, Reduction
@@ -27,7 +28,7 @@ from trainer.images.selection import ImageRehearsal, image_mflop
 from trainer.manifests import draft_manifest, finished, single
 from trainer.pipeline import Learned
 from trainer.report import collect, of_images
-from trainer.selection import TIMED, Trial, best_of, margin, microseconds, parameters
+from trainer.selection import TIMED, Trial, choose, microseconds, parameters
 from trainer.settings import AUTO, SENSORS_ONLY, FitSettings
 from trainer.warm import read_ancestor, weights_of
 
@@ -104,40 +105,18 @@ def drafted(data: PreparedImages, settings: FitSettings, say: Callable[[str], No
 
 
 def chosen(data: PreparedImages, settings: FitSettings, say: Callable[[str], None]) -> ImageDraft:
-    """The candidate that finds planted faults best; as many are fitted as the time allows, the first in any case."""
-    deadline = time.monotonic() + settings.fit_limit
+    """The candidate that finds planted faults best; as many are fitted as the time allows."""
     rehearsal = ImageRehearsal(data, settings.seed)
-    drafts: list[ImageDraft] = []
-    trials: list[Trial] = []
-    for name in CANDIDATES:
-        left = deadline - time.monotonic()
-        if drafts and left < settings.fit_limit / 4:
-            say(f"{name} is not tried: the time for fitting is over (setting fit_limit)")
-            continue
-        try:
-            draft = drafted(data, settings.model_copy(update={"model": name, "fit_limit": max(left, 1) / 2}), say)
-        except (SettingsError, ParityError) as error:
-            say(f"{name} is not taken: {error}")
-            if name == CANDIDATES[-1] and not drafts:
-                raise
-            continue
-        given = data.calibration.raw(slice(at_once(TIMED, SHARE * data.frame.values)))
-        trial = Trial(
+    given = data.calibration.raw(slice(at_once(TIMED, IMAGE_SHARE * data.frame.values)))
+
+    def attempt(name: str, seconds: float) -> tuple[ImageDraft, Trial]:
+        draft = drafted(data, settings.model_copy(update={"model": name, "fit_limit": seconds}), say)
+        return draft, Trial(
             name, rehearsal.judge(draft.model), parameters(draft.network), image_mflop(draft.network),
             microseconds(draft.model, given), draft.fit_s,
         )  # fmt: skip
-        say(f"{name} finds {trial.score:.3f} of the planted faults (area under precision and recall)")
-        drafts.append(draft)
-        trials.append(trial)
-    return _best(drafts, trials, say)
 
-
-def _best(drafts: Sequence[ImageDraft], trials: Sequence[Trial], say: Callable[[str], None]) -> ImageDraft:
-    best, baseline = best_of(trials), trials[0]
-    lead = margin(best, baseline)
-    say(f"chosen: {best.name}, {best.score - baseline.score:+.3f} over {baseline.name} ({lead:.1f} standard errors)")
-    draft = drafts[trials.index(best)]
-    candidates = tuple(trial.candidate(baseline) for trial in trials)
+    draft, candidates = choose(CANDIDATES, settings.fit_limit, attempt, say)
     manifest = draft.model.manifest.model_copy(update={"candidates": candidates})
     return replace(draft, model=replace(draft.model, manifest=manifest))
 
@@ -150,12 +129,13 @@ def _scoring(network: ImageAutoencoder, data: PreparedImages, settings: FitSetti
 
 
 def _values(data: PreparedImages) -> StreamValues:
-    each, group = np.ones((len(data.names), data.frame.bands), np.float32), np.ones(data.frame.bands, np.float32)
+    loc, scale = data.scaling(len(data.names))
+    group_loc, group_scale = (row[0] for row in data.scaling(1))
     return StreamValues(
         names=data.names,
-        loc=data.low * each,
-        scale=data.span * each,
+        loc=loc,
+        scale=scale,
         threshold=np.ones(len(data.names)),
-        group_loc=data.low * group,
-        group_scale=data.span * group,
+        group_loc=group_loc,
+        group_scale=group_scale,
     )

@@ -12,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from detector.engine.model import Model
 from detector.engine.readings import at_once
-from detector.engine.scorer import Scorer
+from detector.engine.scorer import IMAGE_SHARE, Scorer
 from trainer.images.architecture import ImageAutoencoder
-from trainer.images.data import SHARE, PreparedImages
+from trainer.images.data import PreparedImages
 from trainer.images.faults import KINDS
 from trainer.selection import NORMAL, average_precision
 
@@ -66,13 +66,11 @@ class ImageRehearsal:
 
     def _score(self, scorer: Scorer, images: Callable[[slice], Images]) -> Floats:
         """Of all images, a few at a time."""
-        size = at_once(IMAGES, SHARE * self._data.frame.values)
+        size = at_once(IMAGES, IMAGE_SHARE * self._data.frame.values)
         found = []
         for at in range(0, len(self._rows), size):
             z = images(slice(at, min(at + size, len(self._rows)))).reshape(-1, 1, self._data.frame.values)  # [n, 1, V]
-            each = np.ones((len(z), self._data.frame.bands), np.float32)
-            low, span = self._data.low * each, self._data.span * each
-            found.append(scorer.score(z * self._data.span + self._data.low, low, span)[0])
+            found.append(scorer.score(z * self._data.span + self._data.low, *self._data.scaling(len(z)))[0])
         return np.concatenate(found).astype(np.float64)
 
 

@@ -22,6 +22,48 @@ class EventType(StrEnum):
     RESOLVED = "residual.incident.resolved"
 
 
+class Kind(StrEnum):
+    """What an incident is about. At most one of each is open at a stream."""
+
+    ANOMALY = "anomaly"
+    """The score stayed above the threshold."""
+    SHIFT = "shift"
+    """What began as an anomaly and persists: the stream has moved to another level or spread."""
+    DRIFT = "drift"
+    """A channel's level has crept further than its baseline may follow."""
+    STUCK = "stuck"
+    """A channel repeats one value for longer than it ever did."""
+    MISSING = "missing"
+    """A channel that used to report is absent."""
+    RANGE = "range"
+    """A channel is outside of what is physically possible."""
+    CLOCK = "clock"
+    """The stream's clock was set back: its readings are dropped until it has caught up."""
+    SILENT = "silent"
+    """The stream sends nothing while others of its partition do."""
+
+
+class Severity(StrEnum):
+    """How urgent, in three of the words of ITU-T X.733."""
+
+    MINOR = "minor"
+    MAJOR = "major"
+    CRITICAL = "critical"
+
+
+class Ended(StrEnum):
+    """Why an incident is over."""
+
+    QUIET = "quiet"
+    """What it was about is gone."""
+    REBASELINED = "re-baselined"
+    """It persisted; what it moved to is the new baseline."""
+    ACCEPTED = "accepted"
+    """An operator said that this is normal now."""
+    EXPIRED = "expired"
+    """It was open for as long as an incident may be."""
+
+
 class ChannelShare(Frozen):
     """How much one channel contributed to the score, and what it should have been."""
 
@@ -29,6 +71,11 @@ class ChannelShare(Frozen):
     share: float = Field(description="part of the newest reading's error, 0 to 1")
     observed: float | None = Field(description="engineering units; null where the value was missing")
     expected: float | None = Field(description="engineering units")
+    unit: str | None = Field(None, description="absent where none is known")
+    observed_window: tuple[float | None, ...] | None = Field(
+        None, description="the readings up to this one, the newest last; absent in images and once it is over"
+    )
+    expected_window: tuple[float | None, ...] | None = Field(None, description="what was expected of each, likewise")
 
 
 class ImagePeak(Frozen):
@@ -46,10 +93,18 @@ class AlertData(Frozen):
     """What an operator wants to know."""
 
     incident: str
-    kind: str = Field(description="'anomaly' for a score above the threshold")
+    kind: Kind = Field(description="what it is about; what opened as 'anomaly' becomes 'shift' where it persists")
+    summary: str = Field("", description="one plain sentence: what, where, since when, how rare")
+    severity: Severity = Field(Severity.MINOR, description="from the return period, or by the kind")
     opened: str = Field(description="event time of the reading that opened the incident, RFC 3339")
-    score: float = Field(description="in thresholds: above 1 is anomalous")
-    p_value: float = Field(description="how often normal calibration data scored at least this high")
+    began: str = Field("", description="event time of its first reading that was off, at or before `opened`, RFC 3339")
+    ended: Ended | None = Field(None, description="why it is over; absent while it is open")
+    score: float | None = Field(description="in thresholds: above 1 is anomalous; null where the reading has none")
+    p_value: float | None = Field(description="how often normal calibration data scored at least this high")
+    return_period_s: float | None = Field(
+        None, description="seconds between episodes of normal data that reach the incident's worst score; null: unknown"
+    )
+    reopened: int = Field(0, description="how often the stream's incidents of this kind have come back lately")
     channels: tuple[ChannelShare, ...] = Field(description="the largest contributions, largest first")
     model: str = Field(description="SHA-256 of the graph that scored")
     image: ImagePeak | None = Field(None, description="absent where the stream is no camera")
@@ -69,10 +124,16 @@ class Alert(Frozen):
     data: AlertData
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON: sorted keys, no spaces, shortest floats, UTF-8."""
+        """Canonical JSON: sorted keys, no spaces, shortest floats, UTF-8; what is not known of a channel is absent."""
         document = self.model_dump()
-        if self.data.image is None:
-            del document["data"]["image"]
+        data = document["data"]
+        for name in ("image", "ended"):
+            if data[name] is None:
+                del data[name]
+        for channel in data["channels"]:
+            for name in ("unit", "observed_window", "expected_window"):
+                if channel[name] is None:
+                    del channel[name]
         return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
 
 

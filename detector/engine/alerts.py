@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.alert import Alert, AlertData, ChannelShare, EventType, ImagePeak, incident_id
+from schemas.alert import Alert, AlertData, ChannelShare, EventType, ImagePeak, Kind, incident_id
 from schemas.manifest import Manifest
 from schemas.moment import format_time
 
@@ -15,7 +15,7 @@ from schemas.moment import format_time
 TOP_CHANNELS = 3
 
 #: The one kind of incident so far: the score stayed above the threshold.
-ANOMALY = "anomaly"
+ANOMALY = Kind.ANOMALY
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ import html
 from collections.abc import Iterable
 
 from detector.engine.model import Model
+from detector.page.text import duration, plural, table
 from schemas.manifest import Manifest
-from trainer.page.text import duration, plural, table
 from trainer.report import Report
 
 #: Names of streams and channels that are spelt out.

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from detector.engine.model import Model
+from detector.page.text import key, percent, plural
 from trainer.latent import Decoded
 from trainer.page.charts import COLOURS, THRESHOLD, drawing, svg
-from trainer.page.text import key, percent, plural
 from trainer.report import Report
 
 #: Share of a cell of the grid that its lines may fill.

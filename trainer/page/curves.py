@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from detector.engine.model import Model
+from detector.page.text import value
 from trainer.page.charts import COLOURS, EDGE, THRESHOLD, concise_dates, drawing, short, svg
-from trainer.page.text import value
 from trainer.report import Report
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from detector.engine.model import Model
-from trainer.page.text import duration, percent, plural, table, value
+from detector.page.text import duration, percent, plural, table, value
 from trainer.report import LISTED, Report
 
 #: Channels that are listed; those with the largest share of the error come first.

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from detector.engine.model import Model
+from detector.page.text import key, percent
 from schemas.manifest import Manifest
 from schemas.moment import SECOND_NS, format_time
 from trainer.page.charts import BAND, COLOURS, drawing, short, svg
-from trainer.page.text import key, percent
 from trainer.report import Report
 from trainer.worst import TRACES, Trace, Worst
 

@@ -1,0 +1,1 @@
+"""What every page shares: its style, tables and words. Pages are self-contained: no scripts, nothing fetched."""

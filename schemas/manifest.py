@@ -9,8 +9,9 @@ from pydantic import Field, model_validator
 
 from schemas.frame import Frame
 from schemas.frozen import Frozen
+from schemas.promise import DEFAULT, PromiseText
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 
 
 class Channel(Frozen):
@@ -20,6 +21,28 @@ class Channel(Frozen):
     unit: str | None = None
     min: float | None = Field(None, description="smallest normal value seen in training, engineering units")
     max: float | None = Field(None, description="largest normal value seen in training, engineering units")
+    lowest: float | None = Field(None, description="a value below is physically impossible; null: not known")
+    highest: float | None = Field(None, description="a value above is physically impossible; null: not known")
+    direction: Literal["both", "rise", "drop"] = Field("both", description="which way a deviation counts")
+    weight: float = Field(1, ge=0, description="how much a deviation counts; 0: the channel is watched, never counted")
+    stuck_after: int | None = Field(
+        None,
+        ge=0,
+        le=60_000,
+        description="one value in more readings in a row is a stuck sensor; 0: never, null: unknown",
+    )
+    missing_after: int | None = Field(
+        None,
+        ge=0,
+        le=60_000,
+        description="missing from more readings in a row is a lost sensor; 0: never, null: unknown",
+    )
+
+    @model_validator(mode="after")
+    def _limits_in_order(self) -> Channel:
+        if self.lowest is not None and self.highest is not None and self.lowest >= self.highest:
+            raise ValueError(f"the lowest possible value {self.lowest:g} is not below the highest {self.highest:g}")
+        return self
 
 
 class Batching(Frozen):
@@ -50,14 +73,38 @@ class Candidate(Frozen):
     fit_s: float
 
 
+class Suspect(Frozen):
+    """An episode of the stretch that set the thresholds which looks like a fault: too large to be of its tail."""
+
+    stream: str
+    time: str = Field(description="of its peak, RFC 3339")
+    score: float = Field(description="in thresholds")
+
+
 class Calibration(Frozen):
     """How raw scores became scores in thresholds. The thresholds and the tail themselves lie in streams.npz."""
 
-    method: Literal["split-conformal"] = "split-conformal"
-    rate: float = Field(gt=0, lt=1, description="promised share of normal readings that score above 1")
+    false_alarms: PromiseText = Field(DEFAULT, description="the promise: N/DURATION per stream, or fleet:N/DURATION")
+    rate: float = Field(gt=0, description="what it came to: false-alarm episodes per stream and day")
+    method: Literal["none", "ranks", "pot-exponential", "pot-gpd", "bulk-exponential", "bulk-gpd"] = Field(
+        "none",
+        description="what sets the threshold: ranks of the episodes, or a tail fitted to the peaks over a level (pot), "
+        "or to those of the bulk alone where the largest look like faults",
+    )
     readings: int = Field(ge=0, description="scored readings of the calibration stretch")
-    threshold: float = Field(gt=0, description="raw score that counts as 1 for a stream without its own threshold")
+    threshold: float = Field(gt=0, description="raw score that counts as 1 for a stream never seen")
     floor: float = Field(gt=0, description="a lower threshold is raised to this")
+    days: float = Field(0, ge=0, description="stream-days that the tail was fitted on")
+    share: float = Field(0, ge=0, le=1, description="part of the data that they are")
+    peaks: int = Field(0, ge=0, description="peaks of separate episodes that the tail was fitted on")
+    shape: float = Field(0, description="of the generalised Pareto tail; 0 is an exponential one")
+    scale: float = Field(0, ge=0, description="of the tail beyond the data, in raw scores")
+    reach_s: float = Field(0, ge=0, description="longest return period of a stream that the data themselves reach")
+    interval: tuple[float, float] | None = Field(
+        None, description="90 % interval of the threshold, from resampled blocks of the data; null: too few of them"
+    )
+    suspected: int = Field(0, ge=0, description="episodes that look like faults and were left out of the tail")
+    suspects: tuple[Suspect, ...] = Field((), description="the worst of them, the worst first")
 
 
 class Training(Frozen):
@@ -75,7 +122,7 @@ class Training(Frozen):
 class Manifest(Frozen):
     """manifest.json."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     model: str = Field(description="architecture: pca, dense, conv …")
     group: str = "default"
     channels: tuple[Channel, ...] = Field(min_length=1)

@@ -10,6 +10,7 @@ from onnx import parser
 
 from detector.engine.calibration import tail
 from detector.engine.model import Model, StreamValues
+from detector.engine.tails import Tail
 from schemas.manifest import Batching, Calibration, Channel, Manifest, Season, Training
 
 # The mean over channels is a matrix product: along the last axis ReduceMean sums in an order that depends on where a
@@ -45,6 +46,9 @@ tiny (float[B,{W},{C}] x, bool[B,{W},{C}] mask, float[B,{C}] loc, float[B,{C}] s
 }}
 """
 
+
+#: Episodes per day that the tiny model promises: one a week.
+TAIL_RATE = 1 / 7
 
 _PLAIN = "predicted = Mul(mean, half)"
 #: With a season, what is usual counts as much as the window.
@@ -96,7 +100,7 @@ def tiny_model(
         season=season,
         smoothing_span=span,
         batching=batching or Batching(),
-        calibration=Calibration(rate=1e-3, readings=999, threshold=threshold, floor=1e-3),
+        calibration=Calibration(rate=TAIL_RATE, readings=999, threshold=threshold, floor=1e-3),
         training=Training(
             start=epoch, end=epoch, readings=1, streams=count, calibration_start=epoch, data_sha256="0" * 64, seed=0
         ),
@@ -109,7 +113,10 @@ def tiny_model(
         threshold=np.full(count, threshold),
         group_loc=np.zeros(channels, np.float32),
         group_scale=np.ones(channels, np.float32),
-        tail_score=tail_score,
+        factor=np.ones(count),
+        # the threshold is reached once a week, three times it once in a hundred weeks
+        tail=Tail(np.array([0.0, threshold, 3 * threshold]), TAIL_RATE * np.array([1e3, 1, 1e-2])),
+        tail_score=tail_score * threshold,
         tail_p=tail_p,
     )
     return Model(manifest, onnx_bytes, values)

@@ -10,18 +10,24 @@ from numpy.typing import NDArray
 
 from detector.adapters.files import Table
 from detector.adapters.texts import take
-from detector.engine.calibration import FLOOR, needed, split_conformal, tail
+from detector.engine.calibration import tail
 from detector.engine.engine import Engine, smoothing_weights
+from detector.engine.incidents import Policy
 from detector.engine.model import Model
 from detector.engine.readings import Readings, at_once
 from schemas.errors import DataError
 from schemas.manifest import Season
+from schemas.promise import Promise
 from trainer.data import rows_by_stream
+from trainer.episodes import Peaks, opened, peaks_of
+from trainer.factors import factors_of
+from trainer.tails import Fitted, fit_tail
 
 #: Readings per call of the engine, at most; any number gives the same scores.
 BATCH = 4096
 
 Scores = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 class Split(Protocol):
@@ -52,54 +58,67 @@ class Split(Protocol):
 class Calibrated:
     """Thresholds, and the n scores that set them (those readings of the calibration stretch that have one)."""
 
+    rate: float
+    """Episodes per stream and day that were promised."""
     group: float
-    """Raw score that counts as 1 for a stream without enough scores of its own."""
+    """Raw score that counts as 1 for a stream never seen."""
     threshold: Scores
     """``[S]``."""
-    own: NDArray[np.bool_]
-    """``[S]``: the stream had enough scores for a threshold of its own."""
+    factor: Scores
+    """``[S]``: by which the group's tail is stretched for each."""
     tail_score: Scores
     tail_p: Scores
-    times: NDArray[np.int64]
-    """``[n]``, ns."""
-    stream: NDArray[np.int64]
+    times: Ints
+    """``[n]``, ns; sorted by stream, then by time."""
+    stream: Ints
     """``[n]``, which of the S."""
     score: Scores
     """``[n]``, raw, smoothed."""
+    peaks: Peaks
+    fitted: Fitted
     warnings: list[str]
 
 
-def calibrate(draft: Model, table: Table, data: Split, rate: float) -> Calibrated:
-    """Thresholds at which a share ``rate`` of normal readings scores above 1. ``draft``: thresholds of 1 throughout.
+def calibrate(draft: Model, table: Table, data: Split, false_alarms: str, policy: Policy | None = None) -> Calibrated:
+    """Thresholds that keep a promise of false-alarm episodes. ``draft``: thresholds of 1 throughout.
 
-    A stream with enough scores for the rate gets a threshold of its own, the others that of all scores together. Raises
-    DataError where there is no score at all.
+    ``policy``: when an incident opens, the detector's default. Raises DataError where there is no score at all.
     """
+    policy = policy or Policy()
     times, stream, score = _raw_scores(draft, table, data)
     if not len(score):
         raise DataError(
             f"no reading of the calibration stretch can be scored with a window of {data.window}: bring more data, or "
             "take a larger --set calibration_share"
         )
-    group = split_conformal(score, rate, FLOOR)
-    counts = np.bincount(stream, minlength=len(data.names))
-    own = counts >= needed(rate)
-    threshold = np.full(len(data.names), group)
-    of_stream = np.split(score[np.argsort(stream, kind="stable")], np.cumsum(counts)[:-1])
-    for s in np.flatnonzero(own):
-        threshold[s] = split_conformal(of_stream[s], rate, FLOOR)
-    warnings = []
-    if len(score) < needed(rate):
-        warnings.append(
-            f"{len(score)} calibration scores are too few for a rate of {rate:g} ({needed(rate)} are needed): the "
-            f"threshold is the largest of them, {score.max():.3g}, raised to {group:.3g} as if their tail were "
-            "exponential"
-        )
-    return Calibrated(group, threshold, own, *tail(score / threshold[stream]), times, stream, score, warnings)
+    rate = Promise.parse(false_alarms).per_day(len(data.names))
+    gap = policy.quiet + round(draft.manifest.smoothing_span)  # until an incident is over, and its scores forgotten
+    peaks = peaks_of(score, times, stream, len(data.names), data.interval_ns, gap, policy)
+    factor = factors_of(peaks)
+    in_units = score / factor[stream]
+    level = peaks.strength / factor[peaks.stream]
+    fitted = fit_tail(level, float(peaks.days.sum()), peaks.gap_days, _repeats(in_units, stream, level, policy))
+    threshold = fitted.tail.threshold(rate, np.append(factor, 1.0))
+    return Calibrated(
+        rate, float(threshold[-1]), threshold[:-1], factor, *tail(in_units), times, stream, score, peaks, fitted, []
+    )
 
 
-def _raw_scores(draft: Model, table: Table, data: Split) -> tuple[NDArray[np.int64], NDArray[np.int64], Scores]:
-    """Times, streams and smoothed scores ``[n]`` of the calibration stretch.
+def _repeats(score: Scores, stream: Ints, level: Scores, policy: Policy) -> float:
+    """Incidents that open for each peak: of the same run several may, where the score goes up and down.
+
+    Counted at levels that a twentieth to a fifth of the peaks exceed: at lower ones, runs flow into each other.
+    """
+    if len(level) < 100:
+        return 1.0
+    ranks = np.unique((len(level) * np.array([0.05, 0.1, 0.2])).astype(np.int64))
+    ordered = np.sort(level)[::-1]
+    count = sum(int(opened(score, stream, float(ordered[rank]), policy).sum()) for rank in ranks)
+    return max(count / int(ranks.sum()), 1.0)
+
+
+def _raw_scores(draft: Model, table: Table, data: Split) -> tuple[Ints, Ints, Scores]:
+    """Times, streams and smoothed scores ``[n]`` of the calibration stretch, by stream and time.
 
     The newest readings before it go in first, so that its first reading is scored as any other; all of them where the
     model remembers a season.
@@ -121,5 +140,6 @@ def _raw_scores(draft: Model, table: Table, data: Split) -> tuple[NDArray[np.int
         part = slice(at, at + size)
         readings = Readings(0, take(table.streams, rows[part]), table.times[rows[part]], table.values[rows[part]])
         score[part] = engine.process([readings]).score
-    kept = fresh & ~np.isnan(score)
+    kept = np.flatnonzero(fresh & ~np.isnan(score))
+    kept = kept[np.lexsort((table.times[rows[kept]], stream[rows[kept]]))]
     return table.times[rows[kept]], stream[rows[kept]], score[kept]

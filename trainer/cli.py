@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: Settings that have a flag of their own, and what stands for its value in --help; all others go by ``--set``.
 FLAGS = {
     "stream": "NAME", "model": "NAME", "epochs": "N", "seed": "N", "channels": "FILE", "init-from": "DIR",
-    "span": "DURATION",
+    "span": "DURATION", "false-alarms": "N/DURATION",
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from detector.engine.model import Model
 from schemas.frame import Frame
 from schemas.manifest import Batching, Calibration, Channel, Manifest, Training
 from schemas.moment import SECOND_NS, format_time
+from schemas.promise import DAY_S, Promise
 from trainer.calibrate import Calibrated, Split
 from trainer.data import fingerprint
 from trainer.fit import Curve
@@ -50,7 +51,13 @@ def draft_manifest(
         score=score,
         smoothing_span=settings.smoothing_span,
         batching=batching,
-        calibration=Calibration(rate=settings.rate, readings=0, threshold=1.0, floor=FLOOR),
+        calibration=Calibration(
+            false_alarms=settings.false_alarms,
+            rate=Promise.parse(settings.false_alarms).per_day(len(data.names)),
+            readings=0,
+            threshold=1.0,
+            floor=FLOOR,
+        ),
         training=Training(
             start=format_time(int(table.times.min())),
             end=format_time(int(table.times.max())),
@@ -68,23 +75,34 @@ def draft_manifest(
 
 def finished(draft: Model, calibrated: Calibrated) -> Model:
     """The model with its thresholds."""
-    calibration = draft.manifest.calibration.model_copy(
-        update={"readings": len(calibrated.score), "threshold": calibrated.group}
-    )
+    calibration = draft.manifest.calibration.model_copy(update=_of_tail(calibrated))
     streams = replace(
         draft.streams,
         threshold=calibrated.threshold,
+        factor=calibrated.factor,
+        tail=calibrated.fitted.tail,
         tail_score=calibrated.tail_score,
         tail_p=calibrated.tail_p,
     )
-    in_thresholds = calibrated.score / calibrated.threshold[calibrated.stream]
-    metrics = {
-        **draft.manifest.metrics,
-        "median_score": float(np.median(calibrated.score)),  # raw
-        "realised_rate": float(np.mean(in_thresholds > 1)),
-    }
+    metrics = {**draft.manifest.metrics, "median_score": float(np.median(calibrated.score))}  # raw
     manifest = draft.manifest.model_copy(update={"calibration": calibration, "metrics": metrics})
     return Model(manifest, draft.graph, streams)
+
+
+def _of_tail(calibrated: Calibrated) -> dict[str, object]:
+    """What the manifest says of the tail."""
+    fitted = calibrated.fitted
+    return {
+        "readings": len(calibrated.score),
+        "threshold": calibrated.group,
+        "method": fitted.method(calibrated.rate),
+        "days": fitted.days,
+        "peaks": len(fitted.level),
+        "shape": fitted.fit.shape,
+        "scale": fitted.fit.scale,
+        "reach_s": DAY_S / float(fitted.rate[0]),
+        "suspected": int(fitted.suspect.sum()),
+    }
 
 
 def single(value: np.float32) -> float | None:

@@ -81,7 +81,7 @@ def learn(
         settings = settings.model_copy(update={"window": _inherited_window(settings)})
     make = chosen if settings.model == AUTO else drafted
     draft = make(table, settings, catalogue, say)
-    calibrated = calibrate(draft.model, table, draft.data, settings.rate)
+    calibrated = calibrate(draft.model, table, draft.data, settings.false_alarms)
     model = finished(draft.model, calibrated)
     say(f"calibrated on {len(calibrated.score)} scores: raw {calibrated.group:.4g} counts as 1")
     mean_square = draft.mean_square.mean(axis=0)
@@ -171,6 +171,7 @@ def _values(data: Prepared) -> StreamValues:
         loc=scaling.loc,
         scale=scaling.scale,
         threshold=np.ones(len(data.names)),
+        factor=np.ones(len(data.names)),
         group_loc=scaling.group_loc,
         group_scale=scaling.group_scale,
     )

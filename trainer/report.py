@@ -53,7 +53,8 @@ class StreamRow(Frozen):
     readings: int
     scores: int
     threshold: float
-    own: bool
+    factor: float
+    """By which the group's tail is stretched for it."""
     median: float | None = None
     largest: float | None = None
     above: float | None = None
@@ -81,8 +82,6 @@ class Report(Frozen):
     # what older folders lack
     parameters: int | None = None
     """Numbers that were learned."""
-    own_thresholds: int | None = None
-    """Streams with enough scores for a threshold of their own."""
     worst: list[Worst] = Field(default_factory=list)
     """Windows with the largest scores, the largest first."""
     latent: Latent | None = None
@@ -146,7 +145,7 @@ def collect(
         streams=[
             StreamRow(
                 name=name, readings=rows[s], scores=int(counts[s]), threshold=float(calibrated.threshold[s]),
-                own=bool(calibrated.own[s]), median=_rounded(stretch.median[s]), largest=_rounded(stretch.largest[s]),
+                factor=float(f"{calibrated.factor[s]:.5g}"), median=_rounded(stretch.median[s]), largest=_rounded(stretch.largest[s]),
                 above=_rounded(stretch.above[s]), episodes=_rounded(stretch.episodes[s]),
             )
             for s, name in enumerate(data.names[:LISTED])
@@ -155,7 +154,6 @@ def collect(
         above=int((score > 1).sum()),
         warnings=calibrated.warnings,
         parameters=parameters,
-        own_thresholds=int(calibrated.own.sum()),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from pydantic_settings import SettingsConfigDict
 
 from schemas.errors import SettingsError
 from schemas.moment import parse_duration
+from schemas.promise import DEFAULT, PromiseText
 from schemas.settings import Duration, Settings
 from trainer.losses import LOSSES
 from trainer.models import AUTOENCODERS, MODELS, PLUS, members_of
@@ -85,7 +86,9 @@ class FitSettings(Settings):
     patience: int = Field(8, ge=1, description="epochs without a better validation loss after which training stops")
     calibration_share: float = Field(0.3, gt=0, lt=1, description="last share of a stream, for its threshold only")
     validation_share: float = Field(1 / 7, gt=0, lt=1, description="last share of the rest, for early stopping only")
-    rate: float = Field(1e-3, gt=0, lt=1, description="promised share of normal readings that score above 1")
+    false_alarms: PromiseText = Field(
+        DEFAULT, description="N/DURATION: false alarms that a stream may have; fleet:N/DURATION: all together"
+    )
     smoothing_span: float = Field(8, ge=1, le=1000, description="span of the mean of raw scores; 1 is none; images: 1")
     scale_floor: float = Field(0.01, gt=0, le=1, description="least scale, as a share of the channel's normal range")
     error_floor: float = Field(0.01, gt=0, description="added to a channel's normal mean square error, scaled units")

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.engine.incidents import ANOMALOUS, NORMAL, UNSCORED, Policy, decide
+from detector.engine.incidents import Policy
 from detector.engine.model import Model
 from detector.engine.scorer import Scorer
-from detector.engine.segments import Segments, with_tails
+from detector.engine.segments import Segments
 from trainer.calibrate import Calibrated
 from trainer.data import CLIP, Prepared
+from trainer.episodes import opened
 
 DAY_NS = 86_400 * 10**9
 
@@ -42,23 +43,15 @@ def fared(calibrated: Calibrated, streams: int, interval_ns: int, policy: Policy
     stream = calibrated.stream[order]
     score = calibrated.score[order] / calibrated.threshold[stream]
     segments = Segments.of(stream)
-    opened = _opened(score > 1, segments, policy or Policy())
+    opens = opened(score, stream, 1.0, policy or Policy())
     result = Fared(*(np.full(streams, np.nan) for _ in range(4)))
     for number, s in enumerate(segments.slots):
         part = slice(segments.first[number], segments.first[number] + segments.counts[number])
         own = score[part]
         result.median[s], result.largest[s] = np.median(own), own.max()
         result.above[s] = np.mean(own > 1)
-        result.episodes[s] = opened[part].sum() / (len(own) * interval_ns / DAY_NS)
+        result.episodes[s] = opens[part].sum() / (len(own) * interval_ns / DAY_NS)
     return result
-
-
-def _opened(above: NDArray[np.bool_], segments: Segments, policy: Policy) -> NDArray[np.bool_]:
-    """Whether an incident opens at each score ``[n]``."""
-    before = np.full((len(segments.slots), policy.memory), UNSCORED, np.uint8)
-    flags = np.where(above, ANOMALOUS, NORMAL).astype(np.uint8)
-    history = with_tails(segments, before, flags)  # [n, memory]
-    return decide(policy, segments, history, np.zeros(len(segments.slots), bool)).opens
 
 
 def mean_error(model: Model, data: Prepared, streams: int) -> Floats:

@@ -19,6 +19,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from detector.engine.model import Model, StreamValues
+from detector.engine.tails import Tail
 from schemas.errors import ModelError, UserError
 from schemas.manifest import Manifest
 
@@ -48,7 +49,8 @@ def read_model(path: str | Path) -> Model:
         raise ModelError(f"{folder / STREAMS} is damaged ({error}): fit the model again") from error
     if hashlib.sha256(graph).hexdigest() != manifest.graph_sha256:
         raise ModelError(f"{folder / GRAPH} is not the graph that {MANIFEST} names: fit the model again")
-    if streams.loc.shape != (len(streams.names), len(manifest.channels)):
+    sizes = {len(streams.names), *streams.threshold.shape, *streams.factor.shape}
+    if streams.loc.shape != (len(streams.names), len(manifest.channels)) or len(sizes) > 1:
         raise ModelError(f"{folder / STREAMS} does not fit {MANIFEST}: fit the model again")
     return Model(manifest, graph, streams)
 
@@ -127,8 +129,11 @@ def _pack(streams: StreamValues) -> bytes:
         loc=streams.loc,
         scale=streams.scale,
         threshold=streams.threshold,
+        factor=streams.factor,
         group_loc=streams.group_loc,
         group_scale=streams.group_scale,
+        tail_level=streams.tail.levels,
+        tail_rate=streams.tail.rates,
         tail_score=streams.tail_score,
         tail_p=streams.tail_p,
     )
@@ -142,8 +147,10 @@ def _unpack(data: bytes) -> StreamValues:
             loc=arrays["loc"],
             scale=arrays["scale"],
             threshold=arrays["threshold"],
+            factor=arrays["factor"],
             group_loc=arrays["group_loc"],
             group_scale=arrays["group_scale"],
+            tail=Tail(arrays["tail_level"], arrays["tail_rate"]),
             tail_score=arrays["tail_score"],
             tail_p=arrays["tail_p"],
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.engine.tails import UNKNOWN, Tail
 from schemas.manifest import Manifest
 
 
@@ -15,16 +16,19 @@ class StreamValues:
     """What a fleet's streams do not share (streams.npz).
 
     ``names``: S streams seen in training; ``loc``, ``scale``: float32 ``[S, C]``, engineering units; ``threshold``:
-    float64 ``[S]``, the raw score that counts as 1; ``group_loc``, ``group_scale``: float32 ``[C]``, for a stream never
-    seen; ``tail_score`` ``[K]`` ascending, in thresholds, and ``tail_p`` ``[K]``: see ``calibration.tail``.
+    float64 ``[S]``, the raw score that counts as 1; ``factor``: float64 ``[S]``, what a raw score is divided by to be a
+    level of the ``tail`` (a stream never seen: 1); ``group_loc``, ``group_scale``: float32 ``[C]``, for a stream never
+    seen; ``tail_score`` ``[K]`` ascending, levels like the tail's, and ``tail_p`` ``[K]``: see ``calibration.tail``.
     """
 
     names: tuple[str, ...]
     loc: NDArray[np.float32]
     scale: NDArray[np.float32]
     threshold: NDArray[np.float64]
+    factor: NDArray[np.float64]
     group_loc: NDArray[np.float32]
     group_scale: NDArray[np.float32]
+    tail: Tail = UNKNOWN
     tail_score: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     tail_p: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 

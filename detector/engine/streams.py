@@ -30,6 +30,8 @@ class Streams:
         self._loc = np.concatenate([values.loc, values.group_loc[None]]).astype(np.float32)
         self._scale = np.concatenate([values.scale, values.group_scale[None]]).astype(np.float32)
         self._threshold = np.concatenate([values.threshold, [group_threshold]])
+        self._factor = np.concatenate([values.factor, [1.0]])
+        self._tail = values.tail
         self.clear()
 
     def clear(self) -> None:
@@ -81,6 +83,19 @@ class Streams:
     def threshold(self, slots: Ints) -> NDArray[np.float64]:
         """Raw score that counts as 1, of each slot."""
         return self._threshold[self._row[slots]]
+
+    def factor(self, slots: Ints) -> NDArray[np.float64]:
+        """What a raw score of each slot is divided by to be a level of the tail."""
+        return self._factor[self._row[slots]]
+
+    def levels(self, slots: Ints, score: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scores in thresholds ``[N]`` as levels of the tail: raw, divided by each stream's factor."""
+        rows = self._row[slots]
+        return score * (self._threshold[rows] / self._factor[rows])
+
+    def return_period_s(self, slots: Ints, score: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Seconds of normal data between episodes that reach scores in thresholds ``[N]``; NaN: nobody knows."""
+        return self._tail.return_period_s(self.levels(slots, score))
 
     def never_seen(self, slots: Ints) -> NDArray[np.bool_]:
         """True for streams that training did not know."""

@@ -59,7 +59,7 @@ def learn_images(images: Images, settings: FitSettings, say: Callable[[str], Non
     )
     make = chosen if settings.model == AUTO else drafted
     draft = make(data, settings, say)
-    calibrated = calibrate(draft.model, data.table, data, settings.rate)
+    calibrated = calibrate(draft.model, data.table, data, settings.false_alarms)
     model = finished(draft.model, calibrated)
     say(f"calibrated on {len(calibrated.score)} scores: raw {calibrated.group:.4g} counts as 1")
     mean_square = band_error(draft.network, data.calibration)
@@ -136,6 +136,7 @@ def _values(data: PreparedImages) -> StreamValues:
         loc=loc,
         scale=scale,
         threshold=np.ones(len(data.names)),
+        factor=np.ones(len(data.names)),
         group_loc=group_loc,
         group_scale=group_scale,
     )

@@ -25,7 +25,7 @@ def model_card(model: Model, report: Report) -> Iterable[str]:
         "Chosen": _chosen(manifest, report),
         "Sees": _sight(manifest),
         "Size": _size(model, report),
-        "Threshold": _threshold(model, report),
+        "Threshold": _threshold(manifest),
         "Promise": _promise(manifest),
         "Served as fitted": _parity(manifest),
         "Made with": f"{_listed(f'{name} {version}' for name, version in manifest.made_with.items())}; seed "
@@ -86,27 +86,19 @@ def _size(model: Model, report: Report) -> str:
     return f"{parameters}model.onnx {len(model.graph) / 1000:,.0f} kB."
 
 
-def _threshold(model: Model, report: Report) -> str:
-    calibration, own = model.manifest.calibration, ""
-    if report.own_thresholds is not None:
-        streams = plural(len(model.streams.names), "stream")
-        own = f" Enough of them for a threshold of its own: {report.own_thresholds:,} of {streams}."
+def _threshold(manifest: Manifest) -> str:
+    calibration = manifest.calibration
     return (
-        f"{html.escape(calibration.method)} on {calibration.readings:,} scores of the calibration stretch, which had "
-        f"no part in the weights.{own} A stream without one, or never seen, takes the group's: a raw score of "
+        f"From {plural(calibration.peaks, 'peak')} of {calibration.days:.4g} stream-days, {calibration.readings:,} scores, "
+        f"by {html.escape(calibration.method)}. A stream never seen takes the group's: a raw score of "
         f"{calibration.threshold:.4g}."
     )
 
 
 def _promise(manifest: Manifest) -> str:
-    rate = manifest.calibration.rate
-    realised = manifest.metrics.get("realised_rate")
-    own = "" if realised is None else f" In the calibration stretch itself it is {100 * realised:.3g}%."
     return (
-        f"At most {100 * rate:.3g}% of normal readings are to be expected above 1, as long as they come as those of "
-        f"the calibration stretch did.{own} It is no bound for a day: scores depend on those before them, so alarms "
-        "come in runs; where the data drift, the share grows; and the stretch that set the threshold also said how "
-        "far off each channel usually is."
+        f"{html.escape(manifest.calibration.false_alarms)}: at most so many false-alarm episodes, as long as normal data "
+        "come as those of the calibration stretch did. Where they drift, there are more."
     )
 
 

@@ -32,7 +32,7 @@ def facts(model: Model, report: Report) -> str:
         (f"{report.windows['fit']:,}", f"{noun} fitted on"),
         (f"{report.windows['validation']:,}", f"{noun} to see how it goes" if manifest.frame else f"{noun} to stop by"),
         (f"{manifest.calibration.readings:,}", "scores to calibrate by"),
-        (f"1 in {1 / manifest.calibration.rate:,.0f}", "normal readings may score above 1"),
+        (html.escape(manifest.calibration.false_alarms), "false alarms promised at most"),
         *([(duration(manifest.season.period_s), "after which the data repeat themselves")] if manifest.season else []),
     ]
     return '<div class="facts">' + "".join(f"<div><b>{b}</b><span>{s}</span></div>" for b, s in boxes) + "</div>"
@@ -108,7 +108,7 @@ def streams(model: Model, report: Report) -> Iterable[str]:
             f"{row.readings:,}",
             f"{row.scores:,}",
             value(row.threshold),
-            "own" if row.own else "group's",
+            f"{row.factor:.3g}",
             value(row.median),
             value(row.largest),
             percent(row.above),
@@ -118,7 +118,7 @@ def streams(model: Model, report: Report) -> Iterable[str]:
         for row in report.streams
     ]
     heads = (
-        "stream", "readings", "calibration scores", "raw score that counts as 1", "", "median score", "largest score",
+        "stream", "readings", "calibration scores", "raw score that counts as 1", "times the group's", "median score", "largest score",
         "above 1", "episodes a day", "mean error",
     )  # fmt: skip
     yield "<h2>Streams</h2>"
@@ -127,7 +127,7 @@ def streams(model: Model, report: Report) -> Iterable[str]:
         "would have opened there, by its default of 2 anomalous readings in 3; false ones, if the stretch is normal. "
         "Mean error: how far off the newest reading is expected, over all channels, in spreads.</p>"
     )
-    yield table(heads, rows, ("", "n", "n", "n", "", "n", "n", "n", "n", "n"))
+    yield table(heads, rows, ("", "n", "n", "n", "n", "n", "n", "n", "n", "n"))
     total = len(model.streams.names)
     if total > LISTED:
         yield f"<p>The first {LISTED} of {total}.</p>"

@@ -56,11 +56,18 @@ def _parser() -> argparse.ArgumentParser:
         "--history", action="append", default=[], metavar="DATA",
         help="readings that come before: they move the state and publish nothing; may be given several times",
     )  # fmt: skip
+    score.add_argument("--report", metavar="FILE", help="page.html to write: what would have been sent, with pictures")
+    score.add_argument(
+        "--compare", metavar="KEY=VALUE,…", help="other settings that the page sets beside these, such as incident_k=3"
+    )
     score.add_argument("--stream", default="default", metavar="NAME", help="stream of a file that names none; default")
     score.add_argument(
         "--partitions", type=int, default=1, metavar="N", help="place streams on N partitions as Kafka would; 1"
     )
-    only = ("model", "incident_k", "incident_n", "incident_quiet", "unseen_readings", "threads", "log_level")
+    only = (
+        "model", "false_alarms", "incident_k", "incident_n", "incident_quiet", "unseen_readings", "threads",
+        "log_level",
+    )  # fmt: skip
     add_flags(score, DetectorSettings, only)
     score.set_defaults(command=_score)
     return parser
@@ -93,6 +100,8 @@ def _score(namespace: argparse.Namespace) -> int:
         history=namespace.history,
         default_stream=namespace.stream,
         partitions=namespace.partitions,
+        report=namespace.report,
+        compare=namespace.compare,
     )
     return 0
 

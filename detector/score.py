@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,12 @@ from detector.adapters.aside import aside
 from detector.adapters.files import Table, read_table
 from detector.adapters.images import are_images, read_images
 from detector.adapters.scores import ScoresWriter, write_scores
-from detector.engine.engine import Scored
+from detector.engine.engine import Engine, Scored
 from detector.engine.readings import at_once
 from detector.loading import load_engine
 from detector.progress import progress
+from detector.rehearsal import Record, render
+from detector.rehearsal.other import parse_other
 from schemas.errors import DataError, SettingsError
 from schemas.manifest import Manifest
 from schemas.settings import DetectorSettings
@@ -38,42 +41,71 @@ def score(
     history: Sequence[str] = (),
     default_stream: str = "default",
     partitions: int = 1,
+    report: str | None = None,
+    compare: str | None = None,
 ) -> None:
-    """Score ``data`` into the file ``out`` and its events into ``alerts``.
+    """Score ``data`` into the file ``out``, its events into ``alerts`` and what they come to into the page ``report``.
 
     ``history``: readings that come before; they move the state and publish nothing, so an incident that they leave
-    open is not carried over. Raises UserError for whatever the files hold that cannot be read, or cannot be written.
+    open is not carried over. ``compare``: other settings, KEY=VALUE,…, that the page sets beside these. Raises
+    UserError for whatever the files hold that cannot be read, or cannot be written.
     """
     if partitions < 1:
         raise SettingsError(f"--partitions {partitions}: name at least 1")
-    _check_places([*data, *history], out, alerts)
+    if compare is not None and report is None:
+        raise SettingsError("--compare is shown on the page: name one with --report")
+    _check_places([*data, *history], {"--out": out, "--alerts": alerts, "--report": report})
+    others, changed = parse_other(settings, compare) if compare is not None else (None, {})
     engine = load_engine(settings)
     manifest = engine.model.manifest
     batch = at_once(BATCH, manifest.values)
     before = read(history, manifest, default_stream) if history else None
     table = read(data, manifest, default_stream)
-    with ExitStack() as stack:  # both files appear when everything has gone well, or neither
+    record = Record(engine, settings, table) if report else None
+    with ExitStack() as stack:  # all files appear when everything has gone well, or none
         events = stack.enter_context(aside(alerts)) if alerts else None
         rows = stack.enter_context(write_scores(out, manifest.channel_names))
-        if before is not None:
-            for readings in progress(before.batches(batch, partitions), len(before), batch, "history"):
-                engine.process(readings)
-            for partition in range(partitions):
-                engine.set_incidents(partition, {})
-        order = table.order(batch, partitions)
+        page = stack.enter_context(aside(report)) if report else None
         opened, counts = 0, Counter[str]()
-        for number, readings in enumerate(progress(table.batches(batch, partitions), len(table), batch, "scoring")):
-            scored = engine.process(readings)
-            _write(rows, table, number * batch, scored, order)
+        for start, order, scored in _run(engine, before, table, batch, partitions):
+            _write(rows, table, start, scored, order)
             counts += scored.counts
+            if record:
+                record.add(order, scored)
             for published in scored.published:
-                opened += not published.resolved
+                opened += published.events == 1
                 if events:
                     events.write(published.alert.to_bytes().decode() + "\n")
+        if page and record:
+            other = _rehearse(others, before, table, batch, partitions) if others else None
+            page.write(render(record, other, changed))
     log.info(
         "%d of %d readings scored (%d in warm-up, %d late, %d duplicate), %d incidents opened",
         counts["scored"], len(table), counts["warming_up"], counts["late"], counts["duplicate"], opened,
     )  # fmt: skip
+
+
+def _run(
+    engine: Engine, before: Table | None, table: Table, batch: int, partitions: int, what: str = "scoring"
+) -> Iterator[tuple[int, NDArray[np.int64], Scored]]:
+    """For each batch: its first row, which rows of the table it holds in which order, and what became of them."""
+    if before is not None:
+        for readings in progress(before.batches(batch, partitions), len(before), batch, "history"):
+            engine.process(readings)
+        for partition in range(partitions):
+            engine.set_incidents(partition, {})
+    order = table.order(batch, partitions)
+    for number, readings in enumerate(progress(table.batches(batch, partitions), len(table), batch, what)):
+        yield number * batch, order[number * batch : (number + 1) * batch], engine.process(readings)
+
+
+def _rehearse(settings: DetectorSettings, before: Table | None, table: Table, batch: int, partitions: int) -> Record:
+    """The same readings through an engine of their own, under other settings."""
+    engine = load_engine(settings)
+    record = Record(engine, settings, table, traced=False)
+    for _, rows, scored in _run(engine, before, table, batch, partitions, "comparing"):
+        record.add(rows, scored)
+    return record
 
 
 def read(sources: Sequence[str], manifest: Manifest, default_stream: str) -> Table:
@@ -87,21 +119,23 @@ def read(sources: Sequence[str], manifest: Manifest, default_stream: str) -> Tab
     return read_table(sources, channels=manifest.channel_names, default_stream=default_stream)
 
 
-def _check_places(sources: Sequence[str], out: str, alerts: str | None) -> None:
-    """Refuse to write one file over another that this run reads or writes."""
-    if alerts is not None and Path(out).resolve() == Path(alerts).resolve() and not Path(out).is_char_device():
-        raise SettingsError(f"--out and --alerts are both {out}: name two files")
+def _check_places(sources: Sequence[str], written: Mapping[str, str | None]) -> None:
+    """Refuse to write one file over another that this run reads or writes. ``written``: file by flag."""
+    places = [(flag, path) for flag, path in written.items() if path is not None]
+    for (flag, path), (other, same) in combinations(places, 2):
+        if Path(path).resolve() == Path(same).resolve() and not Path(path).is_char_device():
+            raise SettingsError(f"{flag} and {other} are both {path}: name two files")
     for source in sources:
         read = {Path(source).resolve(), Path(source.partition("=")[2] or source).resolve()}
-        for written in (out, alerts):
-            if written is not None and Path(written).is_file() and Path(written).resolve() in read:
-                raise SettingsError(f"{written} is read and would be written over: name another file")
+        for _, path in places:
+            if Path(path).is_file() and Path(path).resolve() in read:
+                raise SettingsError(f"{path} is read and would be written over: name another file")
 
 
 def _write(rows: ScoresWriter, table: Table, start: int, scored: Scored, order: NDArray[np.int64]) -> None:
     """The rows of one batch, brought back from the order of partitions into that of the table."""
     stop = start + len(scored.score)
-    back = np.argsort(order[start:stop])
+    back = np.argsort(order)
     rows.write(
         table.streams[start:stop],
         table.timestamps[start:stop],

@@ -41,13 +41,13 @@ td, th {{ padding: .22rem .7rem .22rem 0; }} td {{ border-bottom: 1px solid var(
 .n {{ text-align: right; }} .bar {{ width: 9rem; }}
 .bar i {{ display: block; height: .6rem; background: var(--c0); border-radius: 2px; min-width: 1px; }}
 code {{ font-size: .85em; overflow-wrap: anywhere; }} .wide {{ overflow-x: auto; }}
-</style></head><body>
+{style}</style></head><body>
 {body}
 </body></html>
 """
 
 
-def page(title: str, body: Iterable[str]) -> str:
-    """The text of a page. ``title`` is plain text, ``body`` HTML."""
+def page(title: str, body: Iterable[str], style: str = "") -> str:
+    """The text of a page. ``title`` is plain text, ``body`` HTML, ``style`` CSS beyond what all pages share."""
     light, dark = variables()
-    return _PAGE.format(title=html.escape(title), light=light, dark=dark, body="\n".join(body))
+    return _PAGE.format(title=html.escape(title), light=light, dark=dark, style=style, body="\n".join(body))

@@ -22,6 +22,7 @@ from detector.loading import load_engine
 from detector.progress import progress
 from detector.rehearsal import Record, render
 from detector.rehearsal.other import parse_other
+from schemas.alert import EventType
 from schemas.errors import DataError, SettingsError
 from schemas.manifest import Manifest
 from schemas.settings import DetectorSettings
@@ -73,7 +74,7 @@ def score(
             if record:
                 record.add(order, scored)
             for published in scored.published:
-                opened += published.events == 1
+                opened += published.alert.type is EventType.OPENED
                 if events:
                     events.write(published.alert.to_bytes().decode() + "\n")
         if page and record:

@@ -75,7 +75,7 @@ def around(values: Iterable[float]) -> Scale:
     >>> around([1.0, 2.0]).low < 1 < 2 < around([1.0, 2.0]).high, around([]).low < around([]).high
     (True, True)
     """
-    found = np.array([v for v in values if math.isfinite(v)] or [0.0])
+    found = np.clip([v for v in values if math.isfinite(v)] or [0.0], -1e300, 1e300)  # there is room beyond them
     low, high = float(found.min()), float(found.max())
     room = 0.06 * (high / 2 - low / 2) * 2
     if not room > 1e-9 * max(abs(low), abs(high), 1e-290):

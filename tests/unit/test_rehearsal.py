@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tiny_model import tiny_model
 
@@ -355,6 +355,7 @@ numbers = st.lists(st.floats(), max_size=30)
 
 
 @given(numbers)
+@example([-1.7e308])
 def test_a_scale_holds_what_it_is_around(values: list[float]) -> None:
     scale = around(values)
     places = scale(values)

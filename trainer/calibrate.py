@@ -17,11 +17,15 @@ from detector.engine.model import Model
 from detector.engine.readings import Readings, at_once
 from schemas.errors import DataError
 from schemas.manifest import Season
+from schemas.moment import SECOND_NS
 from schemas.promise import Promise
 from trainer.data import rows_by_stream
 from trainer.episodes import Peaks, opened, peaks_of
 from trainer.factors import factors_of
-from trainer.tails import Fitted, fit_tail
+from trainer.tails import Fitted, fit_tail, interval_of
+
+#: Periods after which a season is known well enough for scores to be ordinary ones.
+UNKNOWN_PERIODS = 3
 
 #: Readings per call of the engine, at most; any number gives the same scores.
 BATCH = 4096
@@ -56,7 +60,7 @@ class Split(Protocol):
 
 @dataclass(frozen=True)
 class Calibrated:
-    """Thresholds, and the n scores that set them (those readings of the calibration stretch that have one)."""
+    """Thresholds, and the n scores of the calibration stretch (those of its readings that have one)."""
 
     rate: float
     """Episodes per stream and day that were promised."""
@@ -64,6 +68,8 @@ class Calibrated:
     """Raw score that counts as 1 for a stream never seen."""
     threshold: Scores
     """``[S]``."""
+    interval: tuple[float, float] | None
+    """Of ``group``; see ``trainer.tails.interval_of``."""
     factor: Scores
     """``[S]``: by which the group's tail is stretched for each."""
     tail_score: Scores
@@ -75,18 +81,28 @@ class Calibrated:
     score: Scores
     """``[n]``, raw, smoothed."""
     peaks: Peaks
+    """Of the episodes that the tail was fitted on, those of earlier stretches among them where they may be."""
     fitted: Fitted
+    """Its peaks are the same, the largest level first; ``order`` ``[P]`` says which."""
+    order: Ints
+    share: float
+    """Part of all readings that the tail was fitted on."""
     warnings: list[str]
 
 
-def calibrate(draft: Model, table: Table, data: Split, false_alarms: str, policy: Policy | None = None) -> Calibrated:
+def calibrate(
+    draft: Model, table: Table, data: Split, false_alarms: str, *, whole: bool = False, policy: Policy | None = None
+) -> Calibrated:
     """Thresholds that keep a promise of false-alarm episodes. ``draft``: thresholds of 1 throughout.
 
-    ``policy``: when an incident opens, the detector's default. Raises DataError where there is no score at all.
+    ``whole``: the fit stretch is nearly as good as new, because the model has far fewer parameters than it has
+    readings; the tail is then fitted on it too. ``policy``: when an incident opens, the detector's default. Raises
+    DataError where there is no score at all.
     """
     policy = policy or Policy()
-    times, stream, score = _raw_scores(draft, table, data)
-    if not len(score):
+    times, stream, score = _raw_scores(draft, table, data, whole)
+    late = times >= data.calibration_start[stream]
+    if not late.any():
         raise DataError(
             f"no reading of the calibration stretch can be scored with a window of {data.window}: bring more data, or "
             "take a larger --set calibration_share"
@@ -97,11 +113,43 @@ def calibrate(draft: Model, table: Table, data: Split, false_alarms: str, policy
     factor = factors_of(peaks)
     in_units = score / factor[stream]
     level = peaks.strength / factor[peaks.stream]
-    fitted = fit_tail(level, float(peaks.days.sum()), peaks.gap_days, _repeats(in_units, stream, level, policy))
+    repeats = _repeats(in_units, stream, level, policy)
+    fitted = fit_tail(level, float(peaks.days.sum()), peaks.gap_days, repeats)
     threshold = fitted.tail.threshold(rate, np.append(factor, 1.0))
     return Calibrated(
-        rate, float(threshold[-1]), threshold[:-1], factor, *tail(in_units), times, stream, score, peaks, fitted, []
+        rate=rate,
+        group=float(threshold[-1]),
+        threshold=threshold[:-1],
+        interval=interval_of(fitted, level, peaks.blocks(), peaks.gap_days, repeats, rate),
+        factor=factor,
+        **dict(zip(("tail_score", "tail_p"), tail(in_units[late]), strict=True)),
+        times=times[late],
+        stream=stream[late],
+        score=score[late],
+        peaks=peaks,
+        fitted=fitted,
+        order=np.argsort(-level, kind="stable"),
+        share=len(score) / len(table),
+        warnings=_warnings(fitted, peaks, rate, false_alarms),
     )
+
+
+def _warnings(fitted: Fitted, peaks: Peaks, rate: float, false_alarms: str) -> list[str]:
+    """What who is to rely on the thresholds should know."""
+    said = []
+    suspected = int(fitted.suspect.sum())
+    if fitted.bulk:
+        said.append(
+            f"{suspected} episodes of the data that set the thresholds look like faults (the report shows them): the "
+            f"thresholds go by the other {len(fitted.level) - suspected}; leave real faults out and fit again"
+        )
+    rarest = float(fitted.tail.rates[-1])
+    if rate < rarest:
+        said.append(
+            f"{float(peaks.days.sum()):.3g} stream-days of data cannot carry a promise of {false_alarms}: the "
+            f"threshold is that of one false alarm in {1 / rarest:.3g} days of a stream"
+        )
+    return said
 
 
 def _repeats(score: Scores, stream: Ints, level: Scores, policy: Policy) -> float:
@@ -117,29 +165,32 @@ def _repeats(score: Scores, stream: Ints, level: Scores, policy: Policy) -> floa
     return max(count / int(ranks.sum()), 1.0)
 
 
-def _raw_scores(draft: Model, table: Table, data: Split) -> tuple[Ints, Ints, Scores]:
+def _raw_scores(draft: Model, table: Table, data: Split, whole: bool) -> tuple[Ints, Ints, Scores]:
     """Times, streams and smoothed scores ``[n]`` of the calibration stretch, by stream and time.
 
     The newest readings before it go in first, so that its first reading is scored as any other; all of them where the
-    model remembers a season.
+    model remembers a season. ``whole``: of all stretches, but for the periods in which a season is still unknown.
     """
-    history = data.window + len(smoothing_weights(draft.manifest.smoothing_span))
+    history, unknown = data.window + len(smoothing_weights(draft.manifest.smoothing_span)), 0
     if draft.manifest.season is not None:
-        history = len(table)
+        history, unknown = len(table), round(UNKNOWN_PERIODS * draft.manifest.season.period_s * SECOND_NS)
     wanted, stream = np.zeros(len(table), bool), np.empty(len(table), np.int64)
-    for s, (rows, start) in enumerate(zip(rows_by_stream(table).values(), data.calibration_start, strict=True)):
+    start = data.calibration_start.copy()
+    for s, rows in enumerate(rows_by_stream(table).values()):
+        times = table.times[rows]
+        if whole:
+            start[s] = min(int(times.min()) + unknown, start[s])
         stream[rows] = s
-        wanted[rows[table.times[rows] >= start]] = True
-        wanted[rows[table.times[rows] < start][-history:]] = True
+        wanted[rows[times >= start[s]]] = True
+        wanted[rows[times < start[s]][-history:]] = True
     engine = Engine(draft)
     rows = np.flatnonzero(wanted)
     score = np.full(len(rows), np.nan)
-    fresh = table.times[rows] >= data.calibration_start[stream[rows]]
     size = at_once(BATCH, draft.manifest.values)
     for at in range(0, len(rows), size):
         part = slice(at, at + size)
         readings = Readings(0, take(table.streams, rows[part]), table.times[rows[part]], table.values[rows[part]])
         score[part] = engine.process([readings]).score
-    kept = np.flatnonzero(fresh & ~np.isnan(score))
+    kept = np.flatnonzero((table.times[rows] >= start[stream[rows]]) & ~np.isnan(score))
     kept = kept[np.lexsort((table.times[rows[kept]], stream[rows[kept]]))]
     return table.times[rows[kept]], stream[rows[kept]], score[kept]

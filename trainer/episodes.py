@@ -15,6 +15,8 @@ from scipy.ndimage import maximum_filter1d
 
 from detector.engine.incidents import Policy
 from detector.engine.segments import Segments, with_tails
+from schemas.moment import SECOND_NS
+from schemas.promise import DAY_S
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -37,6 +39,12 @@ class Peaks:
     """``[S]``, that were watched."""
     gap_days: float
 
+    def blocks(self) -> Ints:
+        """A number for each peak ``[P]``: those of a stream and a day, or a twentieth of its time, share one."""
+        length = min(1.0, float(self.days.max(initial=0)) / 20) * DAY_S * SECOND_NS
+        number = (self.time // max(round(length), 1)).astype(np.int64)
+        return np.unique(np.stack([self.stream, number]), axis=1, return_inverse=True)[1].ravel()
+
 
 def strengths(score: Floats, segments: Segments, policy: Policy) -> Floats:
     """The level up to which an incident opens at each score ``[n]``; -inf where none can yet.
@@ -58,7 +66,7 @@ def peaks_of(
     if not np.isfinite(strength).any():  # too few scores for an incident: as if one were enough
         strength = score
     rows = _largest(strength, segments, gap)
-    interval_days = interval_ns / (86_400 * 10**9)
+    interval_days = interval_ns / (DAY_S * SECOND_NS)
     days = np.bincount(stream, minlength=streams) * interval_days
     return Peaks(stream[rows], times[rows], strength[rows], days, gap * interval_days)
 
@@ -76,8 +84,8 @@ def _largest(strength: Floats, segments: Segments, gap: int) -> Ints:
 def opened(score: Floats, stream: Ints, level: float, policy: Policy) -> NDArray[np.bool_]:
     """Whether an incident opens at each score ``[n]``, sorted by stream and time, with the threshold at ``level``.
 
-    It lasts until ``quiet`` scores in a row do not exceed the level. (The detector looks a little closer before it calls
-    a reading calm; see ``detector.engine.incidents``.)
+    It lasts until ``quiet`` scores in a row do not exceed the level; the detector looks closer before it calls a
+    reading calm (``detector.engine.incidents``).
     """
     segments = Segments.of(stream)
     above = np.flatnonzero(score > level)

@@ -2,20 +2,20 @@
 
 Three ways, each where it holds.
 
-* Where the data reach, *ranks*: with N peaks above a level in T stream-days, exchangeable data exceed it (N + 1) / T
-  times a day at most (Vovk, Gammerman & Shafer 2005).
+* Where the data reach, *ranks*: N peaks in T stream-days lie at a level or above, and exchangeable data come above it
+  N / T times a day at most (Vovk, Gammerman & Shafer 2005).
 * Beyond, *peaks over a threshold* (Pickands 1975; Davison & Smith 1990; Siffer et al. 2017): what the largest peaks
   exceed a level by is generalised Pareto. Its shape is drawn towards 0, an exponential tail, by a prior (Martins &
-  Stedinger 2000 do so for floods): a shape from a few dozen peaks is mostly noise, and a threshold that is extrapolated
-  with it is worse than noise.
+  Stedinger 2000 do so for floods): a shape from a few dozen peaks is mostly noise, and so is what it extrapolates to.
 * Where the stretch holds faults that nobody knows of, the largest peaks are no normal ones, and both of the above make
-  the threshold blind to what it is for. Servers were seen with ten times the threshold. So the tail is also fitted
-  to the *bulk*: the peaks between the levels that are reached ``BULK[0]`` and ``BULK[1]`` times a week, by maximum
-  likelihood truncated at both. Where the peaks above are larger than the bulk lets expect, clearly and by a factor that
-  matters, the bulk's tail stands, and what it cannot explain is told to be suspect.
+  the threshold blind to what it is for: on real servers they gave three to ten times what normal data need. So the tail
+  is also fitted to the *bulk*: the peaks between the levels that are reached 60 and 10 times a week, by maximum
+  likelihood truncated at both. Where the peaks above are larger than that lets expect, by more than chance and by what
+  matters, the bulk's tail stands, and what it cannot explain is suspect. Where they are not, a bulk of half the rates
+  is tried, and so on, as far as there are peaks.
 
-A peak is the largest within a gap on either side, so peaks thin out where episodes are frequent: episodes of a rate Λ
-leave (1 - exp(-2gΛ)) / 2g peaks. All rates here are those of episodes.
+A peak is the largest within a gap g on either side, so peaks thin out where episodes are frequent: of a rate Λ of
+episodes (1 - exp(-2gΛ)) / 2g peaks are left. All rates here are those of episodes.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ from scipy import optimize, stats
 
 from detector.engine.tails import Tail
 
-#: Episodes per stream and day at the two ends of the bulk: 60 and 10 a week.
-BULK = (60 / 7, 10 / 7)
+#: Episodes per stream and day at the upper end of the bulk, and how many times that at its lower end.
+BULK, WIDTH = 10 / 7, 6.0
 
-#: Peaks that the bulk has at least, to be fitted; of them and above them, for a shape of its own.
-LEAST_BULK, LEAST_SHAPE = 30, 300
+#: Peaks that a bulk has at least inside and above it, to be judged by; inside for a shape of its own; inside at most.
+LEAST_BULK, LEAST_ABOVE, LEAST_SHAPE, MOST_BULK = 30, 6, 300, 3000
 
 #: Peaks above the level that a tail is fitted over: a tenth of all, within these bounds.
 LEAST_OVER, MOST_OVER = 30, 300
 
-#: Standard deviation of the shape before any data: most tails of scores lie within ± .2.
-SHAPE_PRIOR = 0.1
+#: Standard deviation of the shape before any data, and the most that is believed. Below 0 the tail would have an end:
+#: a squared residual has none, and beyond it anything would be impossible, a fault or not.
+SHAPE_PRIOR, MOST_SHAPE = 0.1, 0.5
 
 #: The stretch holds faults where its peaks above the bulk exceed it by this many times what the bulk lets expect in the
 #: mean, and where chance does so less often than this.
@@ -51,10 +52,14 @@ SUSPECT = 0.1
 #: Return periods up to this many times the stretch are told; a threshold goes no further.
 EXTENT = 1000.0
 
+#: Blocks of data below which an interval would be a guess, and how often they are drawn.
+LEAST_BLOCKS, RESAMPLES = 5, 50
+
 #: Points of the table beyond the ranks, and of the ranks.
 POINTS, RANKS = 64, 512
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class Fit:
         return self.rate * np.exp(-self.depth(x))
 
     def depth(self, x: Floats) -> Floats:
-        """-log of the share of the anchor's episodes that reach each level, ``[N]``: exponential where the fit holds."""
+        """-log of the share of the anchor's episodes that reach each level, ``[N]``: exponential if the fit holds."""
         z = (x - self.anchor) / self.scale
         if abs(self.shape) < 1e-6:
             return z
@@ -108,19 +113,40 @@ class Fitted:
         return f"{'bulk' if self.bulk else 'pot'}-{'gpd' if abs(self.fit.shape) >= 1e-6 else 'exponential'}"
 
 
-def fit_tail(level: Floats, days: float, gap_days: float, repeats: float = 1.0) -> Fitted:
-    """The tail of peaks ``[P]``, P ≥ 1, of ``days`` stream-days; ``repeats``: incidents for each peak."""
+def fit_tail(level: Floats, days: float, gap_days: float, repeats: float = 1.0, bulk: bool | None = None) -> Fitted:
+    """The tail of peaks ``[P]``, P ≥ 1, of ``days`` stream-days; ``repeats``: incidents for each peak.
+
+    ``bulk``: whether to go by the bulk, None: as the data say.
+    """
     x = np.sort(level)[::-1]
     rate = thinned_back(np.arange(1, len(x) + 1) / days, gap_days)
-    bulk = _bulk(x, rate, gap_days)
-    suspect = np.zeros(len(x), bool)
-    if bulk is not None and _heavier(x, rate, bulk):
-        fit = bulk
-        suspect = fit.rates(x) * days < SUSPECT
-    else:
-        fit, bulk = _over(x, rate, gap_days), None
+    fit = None if bulk is False else _contaminated(x, rate, days, gap_days, forced=bulk is True)
+    suspect = np.zeros(len(x), bool) if fit is None else fit.rates(x) * days < SUSPECT
+    by_bulk, fit = fit is not None, fit or _over(x, rate, days, gap_days)
     tail = _table(x, rate, fit, days, repeats)
-    return Fitted(tail, replace(fit, rate=fit.rate * repeats), bulk is not None, x, rate * repeats, suspect, days)
+    return Fitted(tail, replace(fit, rate=fit.rate * repeats), by_bulk, x, rate * repeats, suspect, days)
+
+
+def interval_of(
+    fitted: Fitted, level: Floats, block: Ints, gap_days: float, repeats: float, rate: float
+) -> tuple[float, float] | None:
+    """Where the level of a rate lies in nine of ten cases, by resampling blocks of the data.
+
+    ``level``, ``block`` ``[P]``: the peaks and the block of each. Blocks, not peaks: those of a day have a cause in
+    common (block bootstrap; Künsch 1989). None where there are fewer than ``LEAST_BLOCKS``.
+    """
+    order = np.argsort(block, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(block[order])) + 1)
+    if len(members) < LEAST_BLOCKS:
+        return None
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(RESAMPLES):
+        drawn = rng.integers(0, len(members), len(members))
+        own = np.concatenate([level[members[one]] for one in drawn])
+        found.append(fit_tail(own, fitted.days, gap_days, repeats, fitted.bulk).tail.level(rate))
+    low, high = np.quantile(found, (0.05, 0.95))
+    return float(low), float(high)
 
 
 def thinned_back(rate: Floats, gap_days: float) -> Floats:
@@ -128,16 +154,33 @@ def thinned_back(rate: Floats, gap_days: float) -> Floats:
     return -np.log1p(-np.minimum(2 * gap_days * rate, 0.98)) / (2 * gap_days)
 
 
-def _bulk(x: Floats, rate: Floats, gap_days: float) -> Fit | None:
-    """The tail as the bulk shows it, anchored at its upper end; None: too few peaks, or all alike."""
-    last, first = np.searchsorted(rate, BULK[0], side="right"), int(np.searchsorted(rate, BULK[1]))
-    inside = x[first + 1 : last]
-    if first >= len(x) or len(inside) < LEAST_BULK or not x[first] > inside[-1]:
-        return None
-    return _likeliest(inside, Fit(x[first], float(rate[first]), 1.0, 0.0), gap_days, top=float(x[first]))
+def _contaminated(x: Floats, rate: Floats, days: float, gap_days: float, forced: bool) -> Fit | None:
+    """The tail by the first bulk, the most frequent first, above which peaks are too large; None: there is none.
+
+    ``forced``: the first bulk's, whatever lies above.
+    """
+    upper = BULK
+    while (above := int(np.searchsorted(rate, upper))) >= LEAST_ABOVE:
+        inside = x[above + 1 : int(np.searchsorted(rate, WIDTH * upper, side="right"))]
+        if len(inside) < LEAST_BULK:
+            return None
+        if x[above] > inside[-1]:
+            anchor = Fit(float(x[above]), float(rate[above]), 1.0, 0.0)
+            step = -(-len(inside) // MOST_BULK)
+            fit = _likeliest(inside[::-step], anchor, days / step, gap_days, top=anchor.anchor)
+            if forced or _heavier(fit.depth(x[:above]), len(inside)):
+                return fit
+        upper /= 2
+    return None
 
 
-def _over(x: Floats, rate: Floats, gap_days: float) -> Fit:
+def _heavier(depth: Floats, inside: int) -> bool:
+    """Whether peaks of these depths above a bulk of ``inside`` peaks are too large: their mean should be about 1."""
+    ratio = float(depth.mean())
+    return ratio > HEAVIER and float(stats.f.sf(ratio, 2 * len(depth), 2 * inside)) < CHANCE
+
+
+def _over(x: Floats, rate: Floats, days: float, gap_days: float) -> Fit:
     """The tail over the level that a tenth of the peaks exceed."""
     over = min(max(len(x) // 10, LEAST_OVER), MOST_OVER, len(x))
     anchor = Fit(float(x[over - 1]), float(rate[over - 1]), 1.0, 0.0)
@@ -146,27 +189,29 @@ def _over(x: Floats, rate: Floats, gap_days: float) -> Fit:
         return replace(anchor, scale=max((float(excess.sum()) + float(x[0])) / over, 1e-12))
     if not excess.max(initial=0) > 0:
         return replace(anchor, scale=max(abs(float(x[0])), 1e-12))
-    return _likeliest(x[: over - 1], anchor, gap_days, top=math.inf)
+    return _likeliest(x[: over - 1], anchor, days, gap_days, top=math.inf)
 
 
-def _likeliest(x: Floats, anchor: Fit, gap_days: float, top: float) -> Fit:
-    """The likeliest tail through the anchor, of peaks ``[n]`` above ``low`` and below ``top``."""
+def _likeliest(x: Floats, anchor: Fit, days: float, gap_days: float, top: float) -> Fit:
+    """The likeliest tail through the anchor, of all peaks ``[n]`` that lie below ``top`` and no lower than theirs.
+
+    The likelihood of a Poisson process of episodes (Smith 1989), thinned as peaks are: both where the peaks lie and how
+    many there are count.
+    """
     low = min(float(x.min()), anchor.anchor)
     spread = float(np.mean(np.abs(x - anchor.anchor)))
     doubled = 2 * gap_days * anchor.rate
 
     def cost(parameters: Floats) -> float:
         fit = replace(anchor, scale=math.exp(parameters[0]) * spread, shape=float(parameters[1]))
-        if 1 + fit.shape * (low - fit.anchor) / fit.scale <= 1e-9 or (
-            fit.shape < 0 and 1 + fit.shape * (float(x.max()) - fit.anchor) / fit.scale <= 1e-9
-        ):
+        if not 0 <= fit.shape <= MOST_SHAPE or 1 + fit.shape * (low - fit.anchor) / fit.scale <= 1e-9:
             return 1e300
         depth = fit.depth(x)
         log_density = -depth * (1 + fit.shape) - math.log(fit.scale) - doubled * np.exp(-depth)
-        ends = np.exp(-doubled * np.exp(-fit.depth(np.array([low, min(top, 1e300)]))))
-        mass = (1.0 if math.isinf(top) else ends[1]) - ends[0]
+        left = np.exp(-doubled * np.exp(-fit.depth(np.array([low, min(top, 1e300)]))))
+        expected = days / (2 * gap_days) * ((1.0 if math.isinf(top) else left[1]) - left[0])
         prior = (fit.shape / SHAPE_PRIOR) ** 2 / 2
-        return float(-log_density.sum() + len(x) * math.log(max(mass / doubled, 1e-300)) + prior)
+        return float(expected - log_density.sum() + prior)
 
     line = optimize.minimize_scalar(lambda s: cost(np.array([s, 0.0])), bounds=(-5.0, 2.0), method="bounded")
     start = np.array([float(line.x), 0.0])
@@ -175,17 +220,6 @@ def _likeliest(x: Floats, anchor: Fit, gap_days: float, top: float) -> Fit:
     bent = optimize.minimize(cost, start, method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-4})
     best = bent.x if bent.fun < line.fun else start
     return replace(anchor, scale=math.exp(float(best[0])) * spread, shape=float(best[1]))
-
-
-def _heavier(x: Floats, rate: Floats, bulk: Fit) -> bool:
-    """Whether the peaks above the bulk are larger than it lets expect, by more than chance and by what matters."""
-    first = int(np.searchsorted(rate, BULK[1]))
-    if first < 1:
-        return False
-    depth = bulk.depth(x[:first])
-    inside = int(np.searchsorted(rate, BULK[0], side="right")) - first
-    ratio = float(depth.mean())
-    return ratio > HEAVIER and float(stats.f.sf(ratio, 2 * first, 2 * inside)) < CHANCE
 
 
 def _table(x: Floats, rate: Floats, fit: Fit, days: float, repeats: float) -> Tail:

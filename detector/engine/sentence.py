@@ -12,7 +12,7 @@ The rules:
 - A value is a multiple of its expected level ("9× its expected level", "30% of its expected level") where that says
   something: both have one sign, the expected one is at least one of the channel's usual spreads away from 0, the ratio
   is at least 1.5 or at most 1/1.5 and not under 1 %, and the unit counts from a true zero (degrees do not). Otherwise
-  it is given as it is: "88.2 °C, expected 61.5". Without a value the channel is "missing".
+  it is given as it is: "at 88.2 °C, expected 61.5". Without a value the channel is "missing".
 - The second and third channel are named where their share is at least a third of the first's.
 - Times are HH:MM UTC, with the date where it is not that of now, and the year where that differs.
 - A return period is rounded to whole minutes, hours, days (below 60), weeks (below 26), months (below 24) or years;
@@ -184,7 +184,7 @@ class _Words:
             return f"{self._name()} outside of what is possible {self._since()}"
         texts = _apart(observed, limit)
         side = "below" if observed < limit else "above"
-        return f"{self._name()} {texts[0]}{self._unit()}, {side} its limit of {texts[1]}, {self._since()}"
+        return f"{self._name()} at {texts[0]}{self._unit()}, {side} its limit of {texts[1]}, {self._since()}"
 
     def _clock(self) -> str:
         back = self._facts.set_back_s
@@ -265,7 +265,7 @@ def _level(channel: ChannelShare, spread: float | None) -> str:
     texts = _apart(observed, expected)
     if texts[0] == texts[1]:  # the newest reading is as expected: what was off lies in those before it
         return "off"
-    return f"{texts[0]}{unit}, expected {texts[1]},"
+    return f"at {texts[0]}{unit}, expected {texts[1]},"
 
 
 def _ratio(observed: float, expected: float, spread: float | None) -> float | None:

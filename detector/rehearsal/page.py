@@ -132,7 +132,7 @@ def _kinds(record: Record) -> Iterable[str]:
             span(lengths[len(lengths) // 2]), span(lengths[-1]),
         ))  # fmt: skip
     heads = ("kind", "", "incidents", "a week per stream", "critical", "major", "minor", "median length", "longest")
-    yield table(heads, rows, ("top", "wordy", *["n"] * 7))
+    yield table(heads, rows, ("top", "wordy", "n", "n wordy", "n", "n", "n", "n wordy", "n"))
 
 
 def _side_by_side(record: Record, other: Record | None, changed: dict[str, str]) -> Iterable[str]:

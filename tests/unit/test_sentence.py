@@ -47,7 +47,7 @@ def test_an_anomaly() -> None:
 @pytest.mark.parametrize(
     ("facts", "says"),
     [
-        (OF_COOLANT, "db-3: coolant 88.2 °C, expected 61.5, since 02:14 UTC; an error this large comes once in 43"),
+        (OF_COOLANT, "db-3: coolant at 88.2 °C, expected 61.5, since 02:14 UTC; an error this large comes once in 43"),
         (replace(ANOMALY, channels=()), "db-3: unlike normal data since 02:14 UTC; an error this large comes"),
         (replace(ANOMALY, return_period_s=None), "since 02:14 UTC, with load; no normal data reached it"),
         (replace(ANOMALY, return_period_s=4e9), "once in over 10 years"),
@@ -72,8 +72,8 @@ def test_anomalies_of_other_sorts(facts: Facts, says: str) -> None:
         (Kind.STUCK, {}, "db-3: coolant stuck at 88.2 °C for 3 hours, since 02:14 UTC"),
         (Kind.STUCK, {"value": 0.0}, "db-3: coolant stuck at 0 °C for 3 hours, since 02:14 UTC"),
         (Kind.MISSING, {}, "db-3: coolant missing since 02:14 UTC"),
-        (Kind.RANGE, {"limit": 80.0}, "db-3: coolant 88.2 °C, above its limit of 80, since 02:14 UTC"),
-        (Kind.RANGE, {"limit": 90.0}, "db-3: coolant 88.2 °C, below its limit of 90, since 02:14 UTC"),
+        (Kind.RANGE, {"limit": 80.0}, "db-3: coolant at 88.2 °C, above its limit of 80, since 02:14 UTC"),
+        (Kind.RANGE, {"limit": 90.0}, "db-3: coolant at 88.2 °C, below its limit of 90, since 02:14 UTC"),
         (Kind.RANGE, {}, "db-3: coolant outside of what is possible since 02:14 UTC"),
         (Kind.CLOCK, {"set_back_s": 7200.0},
          "db-3: its clock was set back by 2 hours at 02:14 UTC; its readings are dropped until it has caught up"),
@@ -114,19 +114,19 @@ def test_each_end(kind: Kind, ended: Ended, says: str) -> None:
     [
         (45.0, 5.0, "ms", 2.0, "9× its expected level"),
         (62.0, 5.0, "ms", 2.0, "12× its expected level"),
-        (6.0, 5.0, "ms", 2.0, "6 ms, expected 5,"),
-        (7.4, 5.0, "ms", 2.0, "7.4 ms, expected 5,"),
+        (6.0, 5.0, "ms", 2.0, "at 6 ms, expected 5,"),
+        (7.4, 5.0, "ms", 2.0, "at 7.4 ms, expected 5,"),
         (7.5, 5.0, "ms", 2.0, "1.5× its expected level"),
         (1.5, 5.0, "ms", 2.0, "30% of its expected level"),
-        (0.001, 5.0, "ms", 2.0, "0.001 ms, expected 5,"),  # far below: a share of nothing says nothing
-        (0.0, 5.0, "ms", 2.0, "0 ms, expected 5,"),
-        (-45.0, 5.0, "ms", 2.0, "-45 ms, expected 5,"),  # signs differ
+        (0.001, 5.0, "ms", 2.0, "at 0.001 ms, expected 5,"),  # far below: a share of nothing says nothing
+        (0.0, 5.0, "ms", 2.0, "at 0 ms, expected 5,"),
+        (-45.0, 5.0, "ms", 2.0, "at -45 ms, expected 5,"),  # signs differ
         (-45.0, -5.0, "V", 2.0, "9× its expected level"),
-        (45.0, 1.9, "ms", 2.0, "45 ms, expected 1.9,"),  # expected near 0 beside the spread
-        (45.0, 5.0, "ms", None, "45 ms, expected 5,"),  # no spread is known
-        (45.0, 5.0, "°C", 2.0, "45 °C, expected 5,"),  # degrees count from no true zero
+        (45.0, 1.9, "ms", 2.0, "at 45 ms, expected 1.9,"),  # expected near 0 beside the spread
+        (45.0, 5.0, "ms", None, "at 45 ms, expected 5,"),  # no spread is known
+        (45.0, 5.0, "°C", 2.0, "at 45 °C, expected 5,"),  # degrees count from no true zero
         (9e9, 5.0, None, 2.0, "over 1,000× its expected level"),
-        (1013.3, 1013.1, "hPa", 0.01, "1,013.3 hPa, expected 1,013.1,"),  # digits enough to tell them apart
+        (1013.3, 1013.1, "hPa", 0.01, "at 1,013.3 hPa, expected 1,013.1,"),  # digits enough to tell them apart
         (5.0, 5.0, "ms", 2.0, "off"),
     ],
 )  # fmt: skip
@@ -178,7 +178,7 @@ def test_long_names_are_cut_until_the_sentence_fits() -> None:
     long = replace(ANOMALY, stream="s" * 1000, channels=(channel("c" * 1000), channel("d" * 1000, share=0.5)))
     said = sentence(long)
     assert len(said) <= LONGEST
-    assert said.startswith("s" * 13 + "...: " + "c" * 13 + "... 88.2 °C, expected 61.5, since")
+    assert said.startswith("s" * 13 + "...: " + "c" * 13 + "... at 88.2 °C, expected 61.5, since")
     fits = replace(ANOMALY, stream="rack-7/blade-12/db-3.internal.example")
     assert sentence(fits).startswith("rack-7/blade-12/db-3.internal.example: disk wait")
 

@@ -38,6 +38,9 @@ ENDS = {
     Ended.EXPIRED: "open for too long",
 }
 
+#: Ends of which the page says what would have been sent; that all is as before needs no words.
+UNUSUAL = (Ended.REBASELINED, Ended.ACCEPTED, Ended.EXPIRED)
+
 STYLE = (
     PLOTS
     + """
@@ -45,6 +48,7 @@ nav a { color: var(--c0); margin-right: 1rem; }
 .facts div b { overflow-wrap: anywhere; }
 .soft { color: var(--soft); font-size: .85rem; } h3 .soft { font-weight: 400; }
 .lanes .plot { margin-bottom: .15rem; } .lanes svg { border-bottom: 0; } .narrow { max-width: 34rem; }
+.kinds td { vertical-align: top; } .one { white-space: nowrap; }
 .incident { border-top: 1px solid var(--rule); padding: .8rem 0 .2rem; }
 .incident h3 { font-size: 1rem; margin: 0; } .incident p { margin: .15rem 0 .3rem; }
 .charts { display: grid; grid-template-columns: repeat(3, 1fr); gap: 0 1rem; }
@@ -132,7 +136,8 @@ def _kinds(record: Record) -> Iterable[str]:
             span(lengths[len(lengths) // 2]), span(lengths[-1]),
         ))  # fmt: skip
     heads = ("kind", "", "incidents", "a week per stream", "critical", "major", "minor", "median length", "longest")
-    yield table(heads, rows, ("top", "wordy", "n", "n wordy", "n", "n", "n", "n wordy", "n"))
+    listed = table(heads, rows, ("one", "wordy", "n", "n wordy", "n", "n", "n", "n wordy", "n one"))
+    yield f'<div class="kinds">{listed}</div>'
 
 
 def _side_by_side(record: Record, other: Record | None, changed: dict[str, str]) -> Iterable[str]:
@@ -275,7 +280,9 @@ def _in_full(record: Record, place: int, incident: Incident) -> str:
     if incident.ended is not None:
         reason = ENDS[incident.reason or Ended.QUIET]
         until = f"over at {moment(incident.ended, incident.opened)} ({reason})"
-    score = "" if math.isnan(incident.score) else f" · score {number(incident.score)}"
+    modelled = incident.kind in (Kind.ANOMALY, Kind.SHIFT) and not math.isnan(incident.score)
+    score = f" · score {number(incident.score)}" if modelled else ""
+    told = f"<p>When it ended: {html.escape(incident.last_said)}</p>" if incident.reason in UNUSUAL else ""
     came_back = incident.data.reopened
     again = f" · came back {plural(came_back, 'time')} lately" if came_back else ""
     return (
@@ -283,7 +290,7 @@ def _in_full(record: Record, place: int, incident: Incident) -> str:
         f"{place}. {html.escape(incident.said)}</h3>"
         f'<p class="soft">{_dot(incident.kind)}{incident.kind} · opened {_when(incident.opened)} · {until}, after '
         f"{span((now - incident.began) / SECOND_NS)}{score}{again} · {plural(incident.events, 'message')}</p>"
-        f"{picture(record, incident)}</section>"
+        f"{told}{picture(record, incident)}</section>"
     )
 
 

@@ -258,6 +258,7 @@ def test_every_kind_and_end_can_be_shown(kind: Kind, ended: Ended | None) -> Non
     assert f"{kind} · opened 2024-01-01 00:10 UTC" in text
     assert ("still open at the end of the data" in text) == (ended is None)
     assert f"{3 if ended else 2} messages" in text
+    assert ("When it ended: s0: " in text) == (ended not in (None, Ended.QUIET))
 
 
 def test_an_incident_without_channels_or_without_readings_can_be_shown() -> None:

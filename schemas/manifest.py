@@ -24,7 +24,12 @@ class Channel(Frozen):
     lowest: float | None = Field(None, description="a value below is physically impossible; null: not known")
     highest: float | None = Field(None, description="a value above is physically impossible; null: not known")
     direction: Literal["both", "rise", "drop"] = Field("both", description="which way a deviation counts")
-    weight: float = Field(1, ge=0, description="how much a deviation counts; 0: the channel is watched, never counted")
+    weight: float = Field(
+        1,
+        ge=0,
+        allow_inf_nan=False,
+        description="how much a deviation counts; 0: the channel is watched, never counted",
+    )
     stuck_after: int | None = Field(
         None,
         ge=0,
@@ -131,6 +136,9 @@ class Manifest(Frozen):
     )
     window: int = Field(ge=1, description="readings in a window, the newest last")
     interval_s: float = Field(gt=0, description="seconds between readings of a stream")
+    silent_after_s: float | None = Field(
+        None, gt=0, description="seconds after which a stream is silent, as its usual pauses say; null: unknown"
+    )
     season: Season | None = Field(None, description="context: what is usual at this time; null: the graph has none")
     score: str = Field("residual of the newest reading", description="what a raw score is made of")
     smoothing_span: float = Field(1, ge=1, description="span of the moving average of raw scores; 1 is none")

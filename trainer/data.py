@@ -38,6 +38,9 @@ CLIP = 10.0
 #: The parts of a stream, in time order.
 FIT, VALIDATION, CALIBRATION = range(3)
 
+#: What a catalogue may say of a channel.
+LISTED = ("name", "unit", "min", "max", "direction", "weight", "stuck_after", "missing_after")
+
 #: Windows, of all parts together, below which no model is worth its name.
 LEAST_WINDOWS = 100
 
@@ -98,6 +101,8 @@ class Prepared:
     """``[R, C]``, clipped, 0 where missing."""
     observed: NDArray[np.bool_]
     """``[R, C]``."""
+    given: NDArray[np.bool_]
+    """``[R]``: the row is a reading; the others stand for missing ones."""
     season: Season | None
     """What the context is made from."""
     context: Floats | None
@@ -158,7 +163,10 @@ def topic_of(sources: Sequence[str]) -> tuple[str, str] | None:
 
 
 def read_catalogue(path: str) -> list[Channel]:
-    """Channels of a TOML file with a table ``[[channel]]`` each: ``name``, optionally ``unit``, ``min``, ``max``."""
+    """Channels of a TOML file with a table ``[[channel]]`` each: ``name`` and, as wanted, the others of LISTED.
+
+    ``min`` and ``max``: beyond them a value is physically impossible. What is not listed is left to the data.
+    """
     try:
         listed = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -170,12 +178,18 @@ def read_catalogue(path: str) -> list[Channel]:
         raise SettingsError(f"{path}: write one [[channel]] for each channel, and nothing else")
     channels: list[Channel] = []
     for number, table in enumerate(tables, 1):
+        where = f"{path}, channel {number}"
+        if unknown := [key for key in table if key not in LISTED]:
+            raise SettingsError(f"{where}, {unknown[0]}: no such key: there are {', '.join(LISTED)}")
         try:
             channels.append(Channel.model_validate(table))
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
-            raise SettingsError(f"{path}, channel {number}, {key}: {first['msg']}") from error
+            raise SettingsError(f"{where}, {key}: {first['msg']}") from error
+        low, high = channels[-1].min, channels[-1].max
+        if low is not None and high is not None and not low < high:
+            raise SettingsError(f"{where}, min: {low:g} is not below max, {high:g}: swap or correct them")
     names = [channel.name for channel in channels]
     for name in names:
         if names.count(name) > 1:
@@ -231,7 +245,7 @@ def prepare(table: Table, window: int, settings: FitSettings, catalogue: Sequenc
     by_stream = rows_by_stream(table)
     interval = interval_of(table, by_stream)
     laid = _lay_out(table, by_stream, interval, window, settings)
-    values, observed = _values(table, laid)
+    values, observed, given = _values(table, laid)
     learned = laid.part < VALIDATION + 1  # the validation stretch included: it only says when to stop
     scaling = scaling_of(values, laid.stream, len(by_stream), settings.scale_floor, catalogue, learned)
     z: Floats = empty(values.shape, np.float32)
@@ -250,6 +264,7 @@ def prepare(table: Table, window: int, settings: FitSettings, catalogue: Sequenc
         values=values,
         scaled=z,
         observed=observed,
+        given=given,
         season=season,
         context=context,
         stream=laid.stream,
@@ -302,8 +317,8 @@ def _lay_out(table: Table, by_stream: dict[str, Ints], interval: int, window: in
     return _Laid(row, np.concatenate(times), np.concatenate(parts), stream, np.concatenate(whole), calibration_start)
 
 
-def _values(table: Table, laid: _Laid) -> tuple[Floats, NDArray[np.bool_]]:
-    """The rows ``[R, C]``, NaN where a reading is missing, and what is observed of them.
+def _values(table: Table, laid: _Laid) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:
+    """The rows ``[R, C]``, NaN where a reading is missing, what is observed of them, and which are readings ``[R]``.
 
     The table is gone through once, in its order, and each part written to where its streams lie: read stream by stream,
     a table on disk would be read as often as it has streams.
@@ -320,7 +335,7 @@ def _values(table: Table, laid: _Laid) -> tuple[Floats, NDArray[np.bool_]]:
     observed: NDArray[np.bool_] = empty(shape, np.bool_)
     for part in chunks(*shape):
         np.logical_not(np.isnan(values[part]), out=observed[part])
-    return values, observed
+    return values, observed, filled
 
 
 def _with_context(ends: Ints, context: Floats) -> Ints:

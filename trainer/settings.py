@@ -41,7 +41,7 @@ class FitSettings(Settings):
 
     model: str = Field(AUTO, description=f"auto (the best of some), {', '.join(MODELS)}, or several joined by +")
     stream: str = Field("default", min_length=1, max_length=1024, description="stream of a file that names none")
-    channels: str | None = Field(None, description="TOML file with a [[channel]] each: name, unit, min, max")
+    channels: str | None = Field(None, description="TOML file with a [[channel]] each: name, unit, min, max, weight …")
     epochs: int = Field(60, ge=1, description="passes over the data, at most; images: as many as 1000 steps take")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of everything random: the same seed, the same model")
     window: int | None = Field(None, ge=1, le=4096, description="readings in a window; the architecture's own default")

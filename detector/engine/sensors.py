@@ -1,28 +1,27 @@
 """Sensors that break: rules about a channel's own values that need no model.
 
 * *Stuck*: the channel repeats one value for more readings than ``stuck_after``, a multiple of what it did in training.
-* *Missing*: it is absent from more readings in a row than ``missing_after``, likewise.
+* *Missing*: it is absent from more readings in a row than ``missing_after``, likewise; a channel that the stream never
+  had is not missed.
 * *Range*: its value is outside of what is physically possible.
 
-A missing value neither breaks nor lengthens a run of equal ones. Rows that assembly inserts are no readings: a gap is
-for the rule of silence.
+Rows that assembly inserts are no readings: a gap is for the rule of silence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.engine import runs
 from detector.engine.incidents import ANOMALOUS, NORMAL, UNSCORED
-from detector.engine.segments import Segments, with_tails
+from detector.engine.runs import MOST, Bools, Fields, Floats, Runs
+from detector.engine.segments import Ints, Segments, with_tails
 from schemas.manifest import Channel
-
-#: Runs are counted up to here: what two bytes hold. Limits are at most 60,000.
-MOST = 65_535
 
 #: Readings in a row without a stuck channel that end it: a sensor on its way out comes back for a moment.
 STUCK_QUIET = 3
@@ -30,34 +29,20 @@ STUCK_QUIET = 3
 #: Impossible readings that open an incident, among the newest …, and possible ones in a row that end it.
 RANGE_K, RANGE_N, RANGE_QUIET = 2, 3, 5
 
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float32]
-Counts = NDArray[np.int64]
-Fields = dict[str, tuple[tuple[int, ...], np.dtype[Any], Any]]
-
 
 def fields(channels: int) -> Fields:
     """The arrays of one stream: name to (shape, type, value of a stream just met)."""
-    C = channels
-    f32, u16, u8 = (np.dtype(name) for name in ("<f4", "<u2", "u1"))
+    u8 = np.dtype("u1")
     return {
-        "sensor_value": ((C,), f32, np.nan),
-        "sensor_same": ((C,), u16, 0),
-        "sensor_absent": ((C,), u16, 0),
+        **runs.fields(channels),
         "sensor_stuck": ((STUCK_QUIET,), u8, UNSCORED),
         "sensor_outside": ((max(RANGE_N, RANGE_QUIET),), u8, UNSCORED),
     }
 
 
-class Memory(Protocol):
+class Memory(runs.Memory, Protocol):
     """Where the arrays lie: row ``slot`` of each is a stream's."""
 
-    sensor_value: Floats
-    """``[S, C]``: the newest value, engineering units; NaN: none yet."""
-    sensor_same: NDArray[np.uint16]
-    """``[S, C]``: readings up to the newest that had this value."""
-    sensor_absent: NDArray[np.uint16]
-    """``[S, C]``: newest readings in a row without a value."""
     sensor_stuck: NDArray[np.uint8]
     """``[S, STUCK_QUIET]``: flags of the newest readings, newest last."""
     sensor_outside: NDArray[np.uint8]
@@ -79,21 +64,19 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """The three rules' marks, and the runs behind them, ``same`` and ``absent`` ``[n, C]``, in readings."""
+    """The three rules' marks."""
 
     stuck: Mark
     missing: Mark
     outside: Mark
-    same: Counts
-    absent: Counts
 
 
 class Sensors:
     """The rules for the channels of a model."""
 
     def __init__(self, channels: Sequence[Channel]) -> None:
-        self._stuck_after = _limits([channel.stuck_after for channel in channels])
-        self._missing_after = _limits([channel.missing_after for channel in channels])
+        self.stuck_after = _limits([channel.stuck_after for channel in channels])
+        self.missing_after = _limits([channel.missing_after for channel in channels])
         # as precise as the readings: a limit of .1 must not be less than a reading of .1
         self._lowest = np.array([-np.inf if c.lowest is None else c.lowest for c in channels], np.float32)
         self._highest = np.array([np.inf if c.highest is None else c.highest for c in channels], np.float32)
@@ -103,22 +86,23 @@ class Sensors:
         """What the rules say after each accepted reading ``values`` ``[n, C]`` of ``segments``, in time order within
         each. The memory then knows them.
         """
-        same, absent = runs(memory, segments, values)
+        found = runs.follow(memory, segments, values)
         return Marks(
-            self._stuck(memory, segments, same), self._missing(absent), self._outside(memory, segments, values),
-            same, absent,
-        )  # fmt: skip
+            self._stuck(memory, segments, found), self._missing(found), self._outside(memory, segments, values)
+        )
 
-    def _stuck(self, memory: Memory, segments: Segments, same: Counts) -> Mark:
-        which = same > self._stuck_after
-        flags = np.where(which.any(axis=1), ANOMALOUS, NORMAL).astype(np.uint8)
-        history = _remembered(memory.sensor_stuck, segments, flags)
-        return Mark(flags == ANOMALOUS, (history == NORMAL).all(axis=1), which)
+    def _stuck(self, memory: Memory, segments: Segments, found: Runs) -> Mark:
+        limit = self.stuck_after[found.channel(found.same)]
+        which = found.at(found.same.beyond(limit))
+        on = _any(which)
+        history = _remembered(memory.sensor_stuck, segments, np.where(on, ANOMALOUS, NORMAL).astype(np.uint8))
+        return Mark(on, (history == NORMAL).all(axis=1), which)
 
-    def _missing(self, absent: Counts) -> Mark:
+    def _missing(self, found: Runs) -> Mark:
         """A value is proof enough that the sensor is back: one reading resolves."""
-        which = absent > self._missing_after
-        on = np.asarray(which.any(axis=1))
+        limit = self.missing_after[found.channel(found.absent)]
+        which = found.at(found.absent.beyond(limit, found.known))
+        on = _any(which)
         return Mark(on, ~on, which)
 
     def _outside(self, memory: Memory, segments: Segments, values: Floats) -> Mark:
@@ -134,31 +118,16 @@ class Sensors:
         return Mark(on, (history[:, -RANGE_QUIET:] == NORMAL).all(axis=1), which)
 
 
-def runs(memory: Memory, segments: Segments, values: Floats) -> tuple[Counts, Counts]:
-    """For each reading ``[n, C]``: how many up to it had the newest value, and how many in a row had none.
-
-    ``values`` as in ``Sensors.follow``; counted up to MOST.
-    """
-    there = ~np.isnan(values)
-    slots = segments.slots
-    if there.all():
-        same = _repeated(segments, values, memory.sensor_value[slots], memory.sensor_same[slots])
-        absent = np.zeros(values.shape, np.int64)
-        newest = values
-    else:
-        newest = _carried(segments, values, there, memory.sensor_value[slots])
-        same = _repeated(segments, newest, memory.sensor_value[slots], memory.sensor_same[slots], there)
-        absent = _counted(segments, ~there, memory.sensor_absent[slots])
-    last = segments.last
-    memory.sensor_value[slots] = newest[last]
-    memory.sensor_same[slots] = same[last]
-    memory.sensor_absent[slots] = absent[last]
-    return same, absent
-
-
-def _limits(named: Sequence[int | None]) -> Counts:
+def _limits(named: Sequence[int | None]) -> Ints:
     """Runs longer than this are too long, ``[C]``; none is where it is off."""
     return np.array([limit or MOST for limit in named], np.int64)
+
+
+def _any(which: Bools) -> Bools:
+    """Whether any channel is marked, ``[n]``."""
+    if not which.any():  # nearly always, and cheaper
+        return np.zeros(len(which), dtype=bool)
+    return np.asarray(which.any(axis=1))
 
 
 def _remembered(kept: NDArray[np.uint8], segments: Segments, flags: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -166,43 +135,3 @@ def _remembered(kept: NDArray[np.uint8], segments: Segments, flags: NDArray[np.u
     history = with_tails(segments, kept[segments.slots], flags)
     kept[segments.slots] = history[segments.last]
     return history
-
-
-def _carried(segments: Segments, values: Floats, there: Bools, before: Floats) -> Floats:
-    """The newest known value at each reading ``[n, C]``; ``before`` ``[U, C]`` the batch."""
-    index = np.where(there, np.arange(len(values))[:, None], -1)
-    np.maximum.accumulate(index, axis=0, out=index)
-    inside = index >= segments.first[segments.of_row][:, None]
-    return np.where(inside, np.take_along_axis(values, np.maximum(index, 0), axis=0), before[segments.of_row])
-
-
-def _repeated(
-    segments: Segments, newest: Floats, before: Floats, count: NDArray[np.uint16], there: Bools | None = None
-) -> Counts:
-    """How many readings up to each ``[n, C]`` had its value; ``there``: which have one, None: all.
-
-    ``before`` and ``count`` ``[U, C]``: the value before the batch and how many readings had it.
-    """
-    changed = newest != segments.previous(newest, before)  # NaN, of a channel without any value yet, differs too
-    if there is None:
-        return _counted(segments, ~changed, count, at_least=1)
-    # a missing value is as if it was not there: counted are the values since the change
-    counted = np.cumsum(there, axis=0)  # [n, C]
-    start = np.maximum.accumulate(np.where(changed & there, np.arange(len(newest))[:, None], -1), axis=0)
-    inside = start >= segments.first[segments.of_row][:, None]
-    at_start = np.take_along_axis(counted, np.maximum(start, 0), axis=0)
-    at_first: Counts = (counted - there)[segments.first][segments.of_row]
-    since = np.where(inside, counted - at_start + 1, counted - at_first + count[segments.of_row])
-    return np.minimum(since, MOST)
-
-
-def _counted(segments: Segments, holds: Bools, before: NDArray[np.uint16], at_least: int = 0) -> Counts:
-    """Readings in a row for which something ``holds`` ``[n, C]``; ``before`` ``[U, C]``: up to the batch.
-
-    ``at_least``: what the reading counts for which it does not hold.
-    """
-    row = np.arange(len(holds))[:, None]
-    stop = np.maximum.accumulate(np.where(holds, -1, row), axis=0)
-    first = segments.first[segments.of_row][:, None]
-    since = np.where(stop >= first, row - stop + at_least, row - first + 1 + before[segments.of_row])
-    return np.minimum(since, MOST)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from detector.engine.assembly import NEVER
 from detector.engine.segments import Ints, Segments
+from schemas.moment import SECOND_NS
 
 #: The limit where none is set: seconds, and intervals between readings; the larger of both.
 LEAST_S, LEAST_INTERVALS = 3600.0, 10
@@ -36,6 +37,15 @@ def fields() -> Fields:
     """The arrays of one stream: name to (shape, type, value of a stream just met)."""
     i64 = np.dtype("<i8")
     return {"silence_since": ((), i64, NEVER), "silence_witness": ((), i64, NEVER)}
+
+
+def limit_ns(told_s: float | None, learned_s: float | None, interval_ns: int) -> int:
+    """The limit in nanoseconds: what is set (0: nobody is silent), else what was learned, else a guess."""
+    if told_s is not None:
+        return round(told_s * SECOND_NS)
+    if learned_s is not None:
+        return round(learned_s * SECOND_NS)
+    return max(round(LEAST_S * SECOND_NS), LEAST_INTERVALS * interval_ns)
 
 
 class Memory(Protocol):

@@ -34,11 +34,11 @@ def _one_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_fit_writes_a_model_folder(csv: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", csv, "--out", "m", "--set", "rate=0.01", "--seed", "3"]) == 0
+    assert main(["fit", csv, "--out", "m", "--false-alarms", "1/100s", "--seed", "3"]) == 0
     model = read_model(tmp_path / "m")
     assert model.streams.names == ("a", "b")
     assert model.manifest.training.seed == 3
-    assert model.manifest.calibration.rate == 0.01
+    assert model.manifest.calibration.false_alarms == "1/100s"
     assert sorted(f.name for f in (tmp_path / "m").iterdir()) == [
         "manifest.json", "model.onnx", "report.html", "report.json", "streams.npz", "weights.safetensors",
     ]  # fmt: skip
@@ -109,7 +109,7 @@ def test_a_model_folder_is_replaced_whole(csv: str, tmp_path: Path) -> None:
         (["--set", "window=590"], "bring at least 690 readings"),
         (["--channels", "none.toml"], "none.toml"),
         (["--config", "none.toml"], "none.toml"),
-        (["--set", "rate=1"], "'rate'"),
+        (["--false-alarms", "0/7d"], "'false_alarms'"),
     ],
 )
 def test_what_the_user_can_put_right_is_one_line_and_exit_2(
@@ -160,12 +160,17 @@ def test_it_runs_as_a_module(tmp_path: Path) -> None:
 
 
 def test_a_catalogue_is_copied_into_the_manifest(csv: str, tmp_path: Path) -> None:
-    Path("channels.toml").write_text('[[channel]]\nname = "c2"\nunit = "bar"\nmax = 200.5\n[[channel]]\nname = "c0"\n')
+    Path("channels.toml").write_text(
+        '[[channel]]\nname = "c2"\nunit = "bar"\nmax = 200.5\ndirection = "rise"\nweight = 2\nstuck_after = 0\n'
+        '[[channel]]\nname = "c0"\n'
+    )
     assert main(["fit", csv, "--out", "m", "--channels", "channels.toml"]) == 0
     first, second = read_model(tmp_path / "m").manifest.channels
     assert (first.name, first.unit, first.max) == ("c2", "bar", 200.5)
     assert first.min is not None
-    assert (second.name, second.unit) == ("c0", None)
+    assert (first.lowest, first.highest, first.direction, first.weight) == (None, 200.5, "rise", 2)
+    assert (second.name, second.unit, second.highest, second.direction, second.weight) == ("c0", None, None, "both", 1)
+    assert (first.stuck_after, second.stuck_after, second.missing_after) == (0, 12, 5)  # told, learned
 
 
 def test_a_report_needs_a_model_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

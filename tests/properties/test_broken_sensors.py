@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from detector.engine import clocks, sensors, silence
 from detector.engine.assembly import NEVER, judge
+from detector.engine.runs import Fields
 from detector.engine.segments import Ints, Segments
 from detector.engine.silence import Silence, Silences
 from detector.engine.state import Saved, State
@@ -25,8 +26,8 @@ CHANNELS = (
     Channel(name="c", stuck_after=1),
 )
 LIMIT, AHEAD = 20, 10
-TIME: sensors.Fields = {"time": ((), np.dtype("<i8"), NEVER)}
-LAYOUT: dict[str, sensors.Fields] = {"tail": TIME, "sensors": sensors.fields(C) | clocks.fields() | silence.fields()}
+TIME: Fields = {"time": ((), np.dtype("<i8"), NEVER)}
+LAYOUT: dict[str, Fields] = {"tail": TIME, "sensors": sensors.fields(C) | clocks.fields() | silence.fields()}
 
 SLOW = settings(max_examples=200, deadline=None)
 
@@ -173,7 +174,10 @@ class Plain:
     def missing(self, values: NDArray[np.float32]) -> tuple[bool, bool, list[bool]]:
         self.absent = [self.absent[c] + 1 if np.isnan(values[c]) else 0 for c in range(C)]
         limits = [channel.missing_after for channel in CHANNELS]
-        which = [bool(limit) and gone > (limit or 0) for gone, limit in zip(self.absent, limits, strict=True)]
+        which = [
+            bool(limit) and gone > (limit or 0) and bool(run)
+            for gone, limit, run in zip(self.absent, limits, self.runs, strict=True)
+        ]
         return any(which), not any(which), which
 
     def outside(self, values: NDArray[np.float32]) -> tuple[bool, bool, list[bool]]:

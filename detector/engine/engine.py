@@ -3,36 +3,54 @@
 ``process`` takes what has arrived, of many streams of many partitions, and does each step once for all of it:
 assembly → windows → graph → recent scores → flags → incidents. How the readings were split into batches never shows in
 the result. Live scoring, offline scoring and calibration all run this code.
+
+Baselines move between turns of event time, so a batch that spans several turns of a stream goes through in as many
+rounds; a live batch is one or two.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.engine import calibration
-from detector.engine.alerts import Published, describe
-from detector.engine.assembly import NEVER, judge, steps
-from detector.engine.incidents import ANOMALOUS, NORMAL, UNSCORED, Policy, Verdict, decide
+from detector.engine import calibration, clocks
+from detector.engine.alerts import Published
+from detector.engine.arrival import Arrived, arrive
+from detector.engine.assembly import NEVER, Fate, Times, judge
+from detector.engine.baseline import SLOW, Baselines, Turned
+from detector.engine.incidents import ANOMALOUS, CALM, KINDS, NORMAL, UNSCORED, Change, Flags, Policy, follow
+from detector.engine.marks import anomaly_marks, clock_marks, drift_marks, sensor_marks, silence_marks
 from detector.engine.model import Model
-from detector.engine.pictures import image_peak
+from detector.engine.orders import obey
 from detector.engine.readings import Readings
+from detector.engine.records import dump_record, forget_incidents, load_record
+from detector.engine.reporter import Reporter, Seen
 from detector.engine.scorer import Scorer
 from detector.engine.seasons import Seasons
-from detector.engine.segments import Ints, Segments, blocks, with_tails
+from detector.engine.segments import Ints, Segments, with_tails
+from detector.engine.sensors import Sensors
+from detector.engine.silence import LEAST_INTERVALS, LEAST_S, Silences
+from detector.engine.smoothing import smoothed, smoothing_weights
 from detector.engine.state import Saved, State, layout
 from detector.engine.streams import Streams
-from schemas.alert import ImagePeak
+from schemas.alert import EventType, Kind
+from schemas.command import Command
 from schemas.errors import ModelError
 from schemas.moment import SECOND_NS
 
 #: Buckets of streams per partition: the unit in which state is saved.
 BUCKETS = 256
+
+#: A stream's clock may be this far ahead of the others before it is believed to be wrong.
+AHEAD_NS = 3600 * SECOND_NS
+
+ANOMALY = KINDS.index(Kind.ANOMALY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +74,17 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class _Arrived:
-    """Accepted readings ``[n]`` sorted by stream, with their windows' places in the flat history."""
+class _Batch:
+    """N readings as given, and sorted by stream."""
 
-    segments: Segments
-    index: Ints
-    """Where each stood in the batch as given."""
-    times: NDArray[np.int64]
+    slots: Ints
+    times: Times
     values: NDArray[np.float32]
-    windows: NDArray[np.float32]
-    """``[M, W * V]``, a view: row ``start[i]`` is the window that ends at reading i."""
-    start: Ints
-    scorable: NDArray[np.bool_]
-    number: Ints
-    """How many-th accepted reading of its stream each is, from 1."""
+    order: Ints
+    segments: Segments
+    """Of the sorted readings."""
+    fate: Fate
+    """Of the sorted readings."""
 
 
 class Engine:
@@ -85,20 +100,32 @@ class Engine:
         self._channels, self._values = len(manifest.channels), manifest.values
         # an image is its own window: keeping it would fill memory and checkpoints, and serve nothing
         self._tail = self._window if manifest.frame is None else 0
+        self._sensed = self._channels if manifest.frame is None else 0
         self._interval_ns = max(round(manifest.interval_s * SECOND_NS), 1)
         self._weights = smoothing_weights(manifest.smoothing_span)
-        self._seasons = Seasons(manifest.season) if manifest.season else None
+        self.seasons = Seasons(manifest.season) if manifest.season else None
         if self.scorer.context != (manifest.season is not None):
             raise ModelError("the model's graph and manifest disagree on a season: fit it again")
         if self.scorer.images != (manifest.frame is not None):
             raise ModelError("the model's graph and manifest disagree on images: fit it again")
-        self.state = State(layout(self._tail, self._values, len(self._weights), self.policy.memory, manifest.season))
+        self.state = State(
+            layout(self._tail, self._values, len(self._weights), self.policy.n, manifest.season, self._sensed)
+        )
+        self.baselines = Baselines(self.policy, self._interval_ns)
+        self._sensors = Sensors(manifest.channels)
+        self._silences = Silences(self._silent_after_ns(), AHEAD_NS)
+        self._reporter = Reporter(model, self.scorer, self.streams, self.state)
         #: CPU-bound seconds by stage since the start, for benchmarks and metrics; decides nothing
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
+    def _silent_after_ns(self) -> int:
+        if self.policy.silent_after is not None:
+            return round(self.policy.silent_after * SECOND_NS)
+        return max(round(LEAST_S * SECOND_NS), LEAST_INTERVALS * self._interval_ns)
+
     @property
     def open_incidents(self) -> int:
-        """How many streams have an open incident."""
+        """How many incidents are open."""
         return int((self.state.opened[: self.state.size] != NEVER).sum())
 
     def process(self, batches: Sequence[Readings]) -> Scored:
@@ -106,26 +133,33 @@ class Engine:
         batches = [batch for batch in batches if len(batch)]
         began = time.perf_counter()
         counts: Counter[str] = Counter()
+        batch = self._sorted(batches, counts)
+        out = self._nothing_yet(batch, counts)
+        silent = self._silence(batch, out)
+        clocked = self._clocks(batch, out)
+        self.seconds["decide"] += time.perf_counter() - began
+        for rows in self._rounds(batch):
+            self._round(batch, rows, out)
+        self._carry(batch, out, silent, clocked)
+        counts["received"] += len(batch.slots)
+        published = [
+            replace(p, record=dump_record(self.state, self.streams.of_partition(p.partition)[p.stream]))
+            for p in sorted(out.published, key=lambda p: p.index)
+        ]
+        return replace(out, published=published)
+
+    # -- the batch as a whole --------------------------------------------------------------------------------------
+
+    def _sorted(self, batches: Sequence[Readings], counts: Counter[str]) -> _Batch:
         slots, times, values = self._columns(batches)
         order = np.argsort(slots, kind="stable")
-        arrived = self._assemble(slots[order], times[order], values, order, counts)
-        context = self._context(arrived)
-        self.seconds["windows"] += time.perf_counter() - began
-        raw, error, expected = self._score(arrived, context)
-        began = time.perf_counter()
-        was_open = self.state.opened[slots] != NEVER
-        score, flags = self._flag(arrived, raw, counts)
-        verdict = self._follow(arrived, flags)
-        p_value = calibration.p_values(score, self.model.streams.tail_score, self.model.streams.tail_p)
-        published = self._publish(arrived, verdict, score, p_value, error, expected)
-        results = (score, p_value, error, expected)
-        scored = self._in_given_order(slots, order, arrived, was_open, verdict, results, published, counts)
-        self.seconds["decide"] += time.perf_counter() - began
-        return scored
+        segments = Segments.of(slots[order])
+        fate = judge(segments, times[order], self.state.time[segments.slots])
+        counts["late"] += int(fate.late.sum())
+        counts["duplicate"] += int(fate.duplicate.sum())
+        return _Batch(slots, times, values, order, segments, fate)
 
-    # -- the steps -------------------------------------------------------------------------------------------------
-
-    def _columns(self, batches: Sequence[Readings]) -> tuple[Ints, NDArray[np.int64], NDArray[np.float32]]:
+    def _columns(self, batches: Sequence[Readings]) -> tuple[Ints, Times, NDArray[np.float32]]:
         if not batches:
             return np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, self._values), np.float32)
         slots = [self.streams.slots(batch.partition, batch.streams) for batch in batches]
@@ -138,195 +172,354 @@ class Engine:
             np.concatenate([batch.values for batch in batches]),
         )
 
-    def _assemble(
-        self, slots: Ints, times: NDArray[np.int64], values: NDArray[np.float32], order: Ints, counts: Counter[str]
-    ) -> _Arrived:
-        """Drop what is late or double, insert missing rows, lay the histories out flat and remember the new tails."""
-        state, W, T, V = self.state, self._window, self._tail, self._values
-        segments = Segments.of(slots)
-        fate = judge(segments, times, state.time[segments.slots])
-        if not fate.accepted.all():
-            counts["late"] += int(fate.late.sum())
-            counts["duplicate"] += int(fate.duplicate.sum())
-            slots, times, order = slots[fate.accepted], times[fate.accepted], order[fate.accepted]
-            segments = Segments.of(slots)
-        values = values[order]
-        step = steps(times, segments.previous(times, state.time[segments.slots]), self._interval_ns, W)
-        counts["gap_rows"] += int(step.missing.sum())
-        counts["warm_ups"] += int(step.restart.sum())
+    def _nothing_yet(self, batch: _Batch, counts: Counter[str]) -> Scored:
+        n, C = len(batch.slots), self._channels
+        # an incident that was open before a stream's first reading, for readings that are dropped
+        alert = (self.state.opened[batch.slots] != NEVER).any(axis=1)
+        whole = bool(batch.fate.accepted.all())
+        error, expected = (
+            np.empty((n, C), np.float32) if whole else np.full((n, C), np.nan, np.float32) for _ in range(2)
+        )
+        return Scored(batch.slots, np.full(n, np.nan), np.full(n, np.nan), alert, error, expected, [], counts)
 
-        # flat history: for each stream its T older rows, then per reading the missing rows before it and itself
-        count = len(segments.slots)
-        row = np.cumsum(step.missing + 1) - 1 + T * (segments.of_row + 1)
-        block = (row - step.missing)[segments.first] - T
-        flat = np.empty((len(order) + int(step.missing.sum()) + T * count, V), np.float32)
-        if step.missing.any():
-            flat.fill(np.nan)
-        windows = blocks(flat, W)
-        if T:
-            windows[block] = state.raw[segments.slots].reshape(count, T * V)
-        flat[row] = values
-        start = row - W + 1
+    def _rounds(self, batch: _Batch) -> Iterator[Ints]:
+        """Accepted readings, as places in the sorted batch, by the turn of their stream."""
+        rows = np.flatnonzero(batch.fate.accepted)
+        if not len(rows):
+            return
+        if not self.baselines.move:
+            yield rows
+            return
+        order = batch.order[rows]
+        segments = Segments.of(batch.slots[order])
+        turns = self.baselines.turns(batch.times[order])
+        new = turns != segments.previous(turns, turns[segments.first])
+        if not new.any():
+            yield rows
+            return
+        rank = np.cumsum(new)
+        rank -= rank[segments.first][segments.of_row]
+        by_rank = np.argsort(rank, kind="stable")
+        yield from np.split(rows[by_rank], np.flatnonzero(np.diff(rank[by_rank])) + 1)
 
-        # rows since warm-up began; `base` is the flat row before the first of them and never falls
-        base = np.where(step.restart, row - 1, -1)
-        fresh = step.restart[segments.first]
-        base[segments.first] = np.where(fresh, base[segments.first], block + T - 1 - state.filled[segments.slots])
-        filled = np.minimum(row - np.maximum.accumulate(base), W)
-        number = state.seen[segments.slots][segments.of_row] + segments.rank() + 1
+    # -- one round -------------------------------------------------------------------------------------------------
 
-        last = segments.last
-        if T:
-            state.raw[segments.slots] = windows[start[last]].reshape(count, T, V)
-        state.time[segments.slots] = times[last]
-        state.filled[segments.slots] = filled[last]
-        state.seen[segments.slots] += segments.counts
-        observed = ~np.isnan(values).all(axis=1)
-        counts["warming_up"] += int((filled < W).sum())
-        counts["all_missing"] += int((~observed).sum())
-        return _Arrived(segments, order, times, values, windows, start, (filled >= W) & observed, number)
+    def _round(self, batch: _Batch, rows: Ints, out: Scored) -> None:
+        """Score readings of at most one turn of each stream and follow what they mean."""
+        began = time.perf_counter()
+        index = batch.order[rows]
+        segments = Segments.of(batch.slots[index])
+        turned = self._turn(segments, batch.times[index])
+        arrived = arrive(
+            self.state, segments, index, batch.times[index], batch.values[index],
+            interval_ns=self._interval_ns, window=self._window, tail=self._tail, counts=out.counts,
+        )  # fmt: skip
+        loc, scale = self.scaling(segments.slots)
+        context = self._context(arrived, loc, scale)
+        self.seconds["windows"] += time.perf_counter() - began
+        raw, error, expected = self._score(arrived, np.flatnonzero(arrived.scorable), loc, scale, context)
+        raw = raw / self.state.base_relief[segments.slots][segments.of_row]
+        judged, raw = self._try(arrived, loc, context, raw, error, expected)
+        began = time.perf_counter()
+        score, flags, history = self._flag(arrived, raw, judged, out.counts)
+        row_slots = segments.slots[segments.of_row]
+        levels = self.streams.levels(row_slots, score)
+        p_value = calibration.p_values(levels, self.model.streams.tail_score, self.model.streams.tail_p)
+        seen = Seen(arrived, loc, scale, context, score, p_value, error, expected, turned)
+        out.alert[index] = self._follow(seen, flags, history, out)
+        out.score[index], out.p_value[index] = score, p_value
+        out.error[index], out.expected[index] = error, expected
+        self.seconds["decide"] += time.perf_counter() - began
 
-    def _context(self, arrived: _Arrived) -> NDArray[np.float32] | None:
+    def scaling(self, slots: Ints) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Level and spread of each slot as they are now, ``[N, C]`` each."""
+        loc, scale = self.streams.scaling(slots)
+        if not (self.baselines.move and self._sensed):
+            return loc, scale
+        return loc + self.state.base_level[slots], scale * self.state.base_spread[slots].astype(np.float32)
+
+    def _turn(self, segments: Segments, times: Times) -> Turned | None:
+        """Move the baselines on to the turn of these readings; None where they do not move."""
+        if not self.baselines.move:
+            return None
+        state, slots = self.state, segments.slots
+        first = times[segments.first]
+        scale = self.streams.scaling(slots)[1][:, : self._sensed]
+        turned = self.baselines.advance(state, slots, first, self.baselines.turns(first), scale)
+        moved = turned.shifted | turned.returned
+        if moved.any():
+            self.move_level(slots[moved], turned.level[moved])
+            at = slots[turned.returned]
+            state.judged[at] = state.scores[at]  # which compared with the level before all the time
+        at = slots[turned.settled]
+        state.scores[at] = state.judged[at]
+        return turned
+
+    def move_level(self, slots: Ints, level: NDArray[np.float32]) -> None:
+        """What follows from levels that moved at once by ``[U, C]``: what is usual moves, recent scores are history."""
+        state = self.state
+        if self.seasons is not None:
+            known = state.season_step[slots] > 0
+            state.season_base[slots] += np.where(known, level, 0)
+        state.judged[slots], state.flags[slots] = np.nan, UNSCORED
+        state.calm[slots], state.off_since[slots] = 0, NEVER
+        final = slots[state.base_trial[slots] == NEVER]
+        state.scores[final] = np.nan
+
+    def _context(
+        self, arrived: Arrived, loc: NDArray[np.float32], scale: NDArray[np.float32]
+    ) -> NDArray[np.float32] | None:
         """What is usual at the time of each accepted reading, ``[n, C]``; None where the model knows no season."""
-        if self._seasons is None:
+        if self.seasons is None:
             return None
         segments = arrived.segments
-        loc, scale = self.streams.scaling(segments.slots)
-        return self._seasons.follow(self.state, segments, arrived.times, arrived.values, loc, scale)
+        # what happens in an incident must not pass as what usually happens
+        learns = self.state.base_mode[segments.slots] == SLOW if self.baselines.move else None
+        return self.seasons.follow(self.state, segments, arrived.times, arrived.values, loc, scale, learns)
 
     def _score(
-        self, arrived: _Arrived, context: NDArray[np.float32] | None
+        self,
+        arrived: Arrived,
+        which: Ints,
+        loc: NDArray[np.float32],
+        scale: NDArray[np.float32],
+        context: NDArray[np.float32] | None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:
-        """Raw score ``[n]``, error and expected ``[n, C]`` of accepted readings; NaN where there is no score."""
+        """Raw score ``[n]``, error and expected ``[n, C]`` of the readings ``which``; NaN of others."""
         n, C = len(arrived.index), self._channels
-        which = np.flatnonzero(arrived.scorable)
         whole = len(which) == n
         raw = np.full(n, np.nan)
         error = np.empty((n, C), np.float32) if whole else np.full((n, C), np.nan, np.float32)
         expected = np.empty((n, C), np.float32) if whole else np.full((n, C), np.nan, np.float32)
-        row_slots = arrived.segments.slots[arrived.segments.of_row]
         for at in range(0, len(which), self.scorer.chunk):  # gathered chunk by chunk, to stay in the cache
             began = time.perf_counter()
             rows = which[at : at + self.scorer.chunk]
-            x = arrived.windows[arrived.start[rows]].reshape(len(rows), self._window, self._values)
-            loc, scale = self.streams.scaling(row_slots[rows])
+            x, of = arrived.window(rows, self._window), arrived.segments.of_row[rows]
             ready = time.perf_counter()
             usual = None if context is None else context[rows]
-            raw[rows], error[rows], expected[rows] = self.scorer.score(x, loc, scale, usual)
+            raw[rows], error[rows], expected[rows] = self.scorer.score(x, loc[of], scale[of], usual)
             self.seconds["windows"] += ready - began
             self.seconds["onnx"] += time.perf_counter() - ready
         return raw, error, expected
 
+    def _try(
+        self,
+        arrived: Arrived,
+        loc: NDArray[np.float32],
+        context: NDArray[np.float32] | None,
+        raw: NDArray[np.float64],
+        error: NDArray[np.float32],
+        expected: NDArray[np.float32],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Raw scores ``[n]`` to judge by and to publish: of a stream with a shift on trial the smaller of those by the
+        level now and the one before, and the latter. ``error`` and ``expected`` become those judged by.
+        """
+        state, segments = self.state, arrived.segments
+        trial = state.base_trial[segments.slots] != NEVER
+        if not trial.any():
+            return raw, raw
+        rows = np.flatnonzero(arrived.scorable & trial[segments.of_row])
+        before, spread = self.streams.scaling(segments.slots)
+        if self._sensed:
+            before = before + state.base_old_level[segments.slots]
+            spread = spread * state.base_old_spread[segments.slots].astype(np.float32)
+        usual = None if context is None else context + (before - loc)[segments.of_row]
+        was, was_error, was_expected = self._score(arrived, rows, before, spread, usual)
+        old = raw.copy()
+        old[rows] = was[rows] / state.base_old_relief[segments.slots][segments.of_row[rows]]
+        limit = self.policy.release * self.streams.threshold(segments.slots)[segments.of_row[rows]]
+        better = old[rows] < raw[rows]
+        self.baselines.tried(state, segments, rows, better & (old[rows] <= limit))
+        chosen = rows[better]
+        error[chosen], expected[chosen] = was_error[chosen], was_expected[chosen]
+        return np.fmin(raw, old), old
+
     def _flag(
-        self, arrived: _Arrived, raw: NDArray[np.float64], counts: Counter[str]
-    ) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-        """Score in thresholds ``[n]`` and flag ``[n]``; keeps the recent raw scores."""
+        self, arrived: Arrived, raw: NDArray[np.float64], judged: NDArray[np.float64], counts: Counter[str]
+    ) -> tuple[NDArray[np.float64], Flags, Flags]:
+        """Score in thresholds ``[n]``, flag ``[n]`` and flags up to each ``[n, policy.n]``; keeps the recent ones."""
         segments, state = arrived.segments, self.state
-        history = with_tails(segments, state.scores[segments.slots], raw)
-        state.scores[segments.slots] = history[segments.last]
-        slots = segments.slots[segments.of_row]
-        score = smoothed(history, self._weights) / self.streams.threshold(slots)
-        silent = self.streams.never_seen(slots) & (arrived.number <= self.policy.unseen)
-        flags = np.where(score > 1, ANOMALOUS, NORMAL)
-        flags[np.isnan(score) | silent] = UNSCORED
+        threshold = self.streams.threshold(segments.slots)[segments.of_row]
+        score = smoothed(self._remembered(segments, state.scores, raw), self._weights) / threshold
+        if judged is raw:
+            by = score
+            state.judged[segments.slots] = state.scores[segments.slots]
+        else:
+            by = smoothed(self._remembered(segments, state.judged, judged), self._weights) / threshold
+        silent = self._unseen(arrived)
+        # a spike goes on in the smoothed score after it is over: calm is judged before smoothing
+        calm = judged <= self.policy.release * threshold
+        flags = np.where(calm, CALM, np.where(by > 1, ANOMALOUS, NORMAL))
+        flags = np.where(np.isnan(score) | silent, UNSCORED, flags).astype(np.uint8)
         counts["scored"] += int((~np.isnan(score)).sum())
         counts["anomalous"] += int((flags == ANOMALOUS).sum())
         counts["not_published"] += int((silent & (score > 1)).sum())
-        return score, flags.astype(np.uint8)
+        recent = self._remembered(segments, state.flags, flags)
+        return score, flags, recent
 
-    def _follow(self, arrived: _Arrived, flags: NDArray[np.uint8]) -> Verdict:
-        segments, state = arrived.segments, self.state
-        history = with_tails(segments, state.flags[segments.slots], flags)
-        state.flags[segments.slots] = history[segments.last]
-        return decide(self.policy, segments, history, state.opened[segments.slots] != NEVER)
+    def _remembered(self, segments: Segments, kept: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
+        """The newest values up to and with each row ``[n, L]``; keeps the newest ``[S, L]``."""
+        history = with_tails(segments, kept[segments.slots], rows)
+        kept[segments.slots] = history[segments.last]
+        return history
 
-    def _publish(
-        self,
-        arrived: _Arrived,
-        verdict: Verdict,
-        score: NDArray[np.float64],
-        p_value: NDArray[np.float64],
-        error: NDArray[np.float32],
-        expected: NDArray[np.float32],
-    ) -> list[Published]:
-        """One alert per transition: rare, so a loop; in the order of the readings as given."""
-        state, published = self.state, []
-        for row in np.flatnonzero(verdict.opens | verdict.resolves):
-            slot = int(arrived.segments.slots[arrived.segments.of_row[row]])
-            if verdict.opens[row]:
-                state.opened[slot], state.events[slot] = arrived.times[row], 0
-            published.append(
-                describe(
-                    self.model.manifest,
-                    partition=self.streams.partitions[slot],
-                    stream=self.streams.names[slot],
-                    index=int(arrived.index[row]),
-                    opened=int(state.opened[slot]),
-                    number=int(state.events[slot]),
-                    resolved=bool(verdict.resolves[row]),
-                    time=int(arrived.times[row]),
-                    score=float(score[row]),
-                    p_value=float(p_value[row]),
-                    error=error[row],
-                    observed=self._observed(arrived.values[row]),
-                    expected=expected[row],
-                    image=self._peak(slot, arrived.values[row]),
-                )
+    def _unseen(self, arrived: Arrived) -> NDArray[np.bool_]:
+        """Readings ``[n]`` about which nothing is published yet."""
+        slots = arrived.segments.slots
+        return self.streams.never_seen(slots)[arrived.segments.of_row] & (arrived.number <= self.policy.unseen)
+
+    def _follow(self, seen: Seen, flags: Flags, history: Flags, out: Scored) -> NDArray[np.bool_]:
+        """An incident is open after each reading ``[n]``; publishes what happened and lets the baselines know."""
+        arrived, state = seen.arrived, self.state
+        segments, times = arrived.segments, arrived.times
+        turned = seen.turned
+        marks = anomaly_marks(self.policy, state, segments, times, flags, history, seen.score, seen.error)
+        shifted = None if turned is None else turned.shifted
+        anomalous, changes = follow(self.policy, marks, segments, times, state, shifted)
+        self._tell(seen, changes, out)
+        for change in changes:
+            slot = int(segments.slots[segments.of_row[change.row]])
+            if change.type is EventType.OPENED:
+                self.baselines.opened(state, slot, change.opened)
+            elif change.type is EventType.RESOLVED:
+                state.base_hold[slot] = 0
+        is_open = anomalous.copy()
+        if self._sensed:
+            is_open |= self._follow_rules(seen, out)
+        if turned is not None:
+            self._note(seen, anomalous)
+        return is_open
+
+    def _follow_rules(self, seen: Seen, out: Scored) -> NDArray[np.bool_]:
+        arrived, state = seen.arrived, self.state
+        segments, times = arrived.segments, arrived.times
+        is_open = np.zeros(len(times), bool)
+        if seen.turned is not None:
+            drifts = drift_marks(segments, times, seen.turned.drifted, seen.turned.furthest)
+            is_open, changes = follow(self.policy, drifts, segments, times, state)
+            self._tell(seen, changes, out)
+        rules = self._sensors.follow(state, segments, arrived.values)
+        allowed = ~self._unseen(arrived)
+        for kind, mark, after in (
+            (Kind.STUCK, rules.stuck, self._sensors.stuck_after),
+            (Kind.MISSING, rules.missing, self._sensors.missing_after),
+            (Kind.RANGE, rules.outside, None),
+        ):
+            column = KINDS.index(kind)
+            lives = (state.opened[segments.slots, column] != NEVER) | (state.phase[segments.slots, column] != 0)
+            if not mark.on.any() and not lives.any():
+                continue
+            # when such an incident opens, its run is as long as the limit
+            run = 0 if after is None else np.where(mark.which, after, 0).max(axis=1)
+            began = times - run * self._interval_ns
+            found, changes = follow(
+                self.policy, sensor_marks(kind, mark, times, began, allowed), segments, times, state
             )
-            state.events[slot] += 1
-            if verdict.resolves[row]:
-                state.opened[slot], state.events[slot] = NEVER, 0
-        return sorted(published, key=lambda p: p.index)
+            is_open |= found
+            self._tell(seen, changes, out, mark.which)
+        return is_open
 
-    def _observed(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What an alert says was observed, ``[C]``: the reading ``[V]``, of an image the mean of each band."""
-        if self.model.manifest.frame is None:
-            return values
-        pixels = values.reshape(-1, self._channels).astype(np.float64)  # [H·W, C]
-        seen = ~np.isnan(pixels)
-        count = seen.sum(axis=0)
-        mean = np.where(seen, pixels, 0).sum(axis=0) / np.maximum(count, 1)
-        return np.where(count, mean, np.nan).astype(np.float32)
+    def _note(self, seen: Seen, anomalous: NDArray[np.bool_]) -> None:
+        """Let the baselines learn from these readings."""
+        arrived, segments = seen.arrived, seen.arrived.segments
+        scale = self.streams.scaling(segments.slots)[1][:, : self._sensed]
+        if self._sensed:
+            usual = seen.loc[segments.of_row]
+            if seen.context is not None:
+                usual = np.where(np.isnan(seen.context), usual, seen.context)
+            residual, above = arrived.values - seen.expected, arrived.values - usual
+        else:
+            residual = above = np.empty((len(arrived.times), 0), np.float32)
+        self.baselines.add(self.state, segments, residual, above, scale, seen.score, arrived.number, anomalous)
 
-    def _peak(self, slot: int, values: NDArray[np.float32]) -> ImagePeak | None:
-        """Where in the image ``[V]`` the error is largest; None for sensors. Scored once more, but rarely."""
-        if self.model.manifest.frame is None:
-            return None
-        return image_peak(self.scorer.map(values[None, None], *self.streams.scaling(np.array([slot])))[0])
+    def _tell(self, seen: Seen, changes: list[Change], out: Scored, which: NDArray[np.bool_] | None = None) -> None:
+        for change in changes:
+            out.published.append(self._reporter.of_reading(seen, change, which))
 
-    def _in_given_order(
-        self,
-        slots: Ints,
-        order: Ints,
-        arrived: _Arrived,
-        was_open: NDArray[np.bool_],
-        verdict: Verdict,
-        results: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]],
-        published: list[Published],
-        counts: Counter[str],
-    ) -> Scored:
-        n, C = len(slots), self._channels
-        whole = len(arrived.index) == n
-        score, p_value = np.full(n, np.nan), np.full(n, np.nan)
-        error = np.empty((n, C), np.float32) if whole else np.full((n, C), np.nan, np.float32)
-        expected = np.empty((n, C), np.float32) if whole else np.full((n, C), np.nan, np.float32)
-        for given, result in zip((score, p_value, error, expected), results, strict=True):
-            given[arrived.index] = result
-        alert = np.empty(n, dtype=bool)
-        alert[arrived.index] = verdict.open
-        if not whole:  # a dropped reading leaves its stream as it was after the last accepted one
-            accepted = np.zeros(n, dtype=bool)
-            accepted[arrived.index] = True
-            newest = Segments.of(slots[order]).latest(accepted[order])
-            alert[order] = np.where(newest < 0, was_open[order], alert[order[newest]])
-        counts["received"] += n
-        return Scored(slots, score, p_value, alert, error, expected, published, counts)
+    # -- rules over all readings of a batch ------------------------------------------------------------------------
+
+    def _silence(self, batch: _Batch, out: Scored) -> dict[int, list[tuple[int, bool]]]:
+        """Streams that fell silent or came back, (index, silent) by slot."""
+        found: dict[int, list[tuple[int, bool]]] = {}
+        if not len(batch.slots):
+            return found
+        state, column = self.state, KINDS.index(Kind.SILENT)
+        accepted = np.zeros(len(batch.slots), bool)
+        accepted[batch.order] = batch.fate.accepted
+        told = state.opened[: state.size, column] != NEVER
+        partition_of = np.array([self.streams.partitions[slot] for slot in batch.segments.slots.tolist()])
+        of_row = np.empty(len(batch.slots), np.int64)
+        of_row[batch.order] = partition_of[batch.segments.of_row]
+        for partition in np.unique(partition_of).tolist():
+            rows = np.flatnonzero(accepted & (of_row == partition))
+            members = np.fromiter(self.streams.of_partition(partition).values(), np.int64)
+            events = self._silences.follow(state, members, batch.slots[rows], batch.times[rows], rows, told)
+            for event in events:
+                one = Segments.of(np.array([event.slot]))
+                marks = silence_marks(event.silent, event.newest)
+                _, changes = follow(self.policy, marks, one, np.array([event.time]), state)
+                for change in changes:
+                    out.published.append(self._reporter.of_silence(event, change))
+                found.setdefault(event.slot, []).append((event.index, event.silent))
+        return found
+
+    def _clocks(self, batch: _Batch, out: Scored) -> NDArray[np.bool_]:
+        """Whether an incident of its clock is open after each reading, sorted ``[N]``, dropped ones among them."""
+        segments, times = batch.segments, batch.times[batch.order]
+        mark = clocks.follow(self.state, segments, times, batch.fate, self.state.time[segments.slots])
+        column = KINDS.index(Kind.CLOCK)
+        if not mark.on.any() and not (self.state.opened[segments.slots, column] != NEVER).any():
+            return np.zeros(len(times), bool)
+        # a clock that was set back tells no time: what happens is dated by the newest reading that counted
+        highest = self._dated(batch, times)
+        is_open, changes = follow(self.policy, clock_marks(mark, highest), segments, highest, self.state)
+        for change in changes:
+            slot = int(segments.slots[segments.of_row[change.row]])
+            back = int(mark.back[segments.latest(mark.on)[change.row]]) if mark.on.any() else 0
+            out.published.append(
+                self._reporter.of_clock(slot, int(batch.order[change.row]), int(highest[change.row]), change, back)
+            )
+        return is_open
+
+    def _dated(self, batch: _Batch, times: Times) -> Times:
+        accepted = batch.segments.latest(batch.fate.accepted)
+        before = self.state.time[batch.segments.slots][batch.segments.of_row]
+        return np.where(accepted >= 0, times[accepted], before)
+
+    def _carry(
+        self, batch: _Batch, out: Scored, silent: dict[int, list[tuple[int, bool]]], clocked: NDArray[np.bool_]
+    ) -> None:
+        """Bring to every reading what is open at its stream because of other readings."""
+        if not batch.fate.accepted.all():  # a dropped reading leaves its stream as it was after the last accepted one
+            newest = batch.segments.latest(batch.fate.accepted)
+            ordered = out.alert[batch.order]
+            out.alert[batch.order] = np.where(newest < 0, ordered, ordered[newest])
+        out.alert[batch.order] |= clocked
+        column = KINDS.index(Kind.SILENT)
+        still = np.flatnonzero(self.state.opened[batch.segments.slots, column] != NEVER)
+        for slot in {*silent, *batch.segments.slots[still].tolist()}:
+            rows = np.flatnonzero(batch.slots == slot)
+            events = silent.get(slot, [])
+            before = not events[0][1] if events else True
+            for row in rows.tolist():
+                state = [what for index, what in events if index <= row]
+                out.alert[row] |= state[-1] if state else before
 
     def buckets(self, readings: Readings) -> Ints:
         """The bucket of each reading's stream, ``[N]``."""
         slots = self.streams.slots(readings.partition, readings.streams)
         self.state.grow(len(self.streams))
         return self.streams.bucket(slots)
+
+    # -- operators -------------------------------------------------------------------------------------------------
+
+    def apply(self, partition: int, command: Command) -> list[Published]:
+        """Do what an operator says about a stream of a partition; nothing where it is not known there."""
+        slot = self.streams.of_partition(partition).get(command.stream)
+        if slot is None:
+            return []
+        published = [self._reporter.of_order(slot, change) for change in obey(self, slot, command)]
+        return [replace(p, record=dump_record(self.state, slot)) for p in published]
 
     # -- state -----------------------------------------------------------------------------------------------------
 
@@ -356,43 +549,17 @@ class Engine:
         self.state.grow(len(self.streams))
         self.state.load(saved, slots)
 
-    def set_incidents(self, partition: int, incidents: Mapping[str, tuple[int, int]]) -> None:
-        """Make these the open incidents of a partition: (event time of opening, events published) by stream.
+    def set_incidents(self, partition: int, incidents: Mapping[str, bytes]) -> None:
+        """Make these the open incidents of a partition: the record of each stream that has one.
 
-        What was published is a fact; what a replay would have said is not.
+        What was published is a fact; what a replay would have said is not. Raises ModelError where a record cannot be
+        read.
         """
-        members = self.streams.of_partition(partition)
-        slots = np.fromiter(members.values(), np.int64, len(members))
-        self.state.opened[slots], self.state.events[slots] = NEVER, 0
-        if incidents:
-            slots = self.streams.slots(partition, list(incidents))
-            self.state.grow(len(self.streams))
-            self.state.opened[slots] = [opened for opened, _ in incidents.values()]
-            self.state.events[slots] = [events for _, events in incidents.values()]
-
-
-def smoothing_weights(span: float) -> NDArray[np.float64]:
-    """Weights of the newest scores, newest last: an exponentially weighted mean, cut off after two spans.
-
-    The smoothing factor is 2 / (span + 1). A finite memory lets recent scores be derived again from the raw tail.
-    """
-    alpha = 2.0 / (span + 1.0)
-    length = 1 if span <= 1 else int(np.ceil(2 * span))
-    return np.power(1 - alpha, np.arange(length - 1, -1, -1, dtype=np.float64))
-
-
-def smoothed(history: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weighted mean over the scores ``[n, L]`` that are there; NaN where the newest is not.
-
-    A loop over the L columns, not a matrix product: the order of additions must not depend on how many rows there are.
-    """
-    newest = history[:, -1]
-    if len(weights) == 1:
-        return newest
-    total, weight = np.zeros(len(history)), np.zeros(len(history))
-    for column, w in enumerate(weights):
-        scores = history[:, column]
-        there = ~np.isnan(scores)
-        total += np.where(there, scores, 0.0) * w
-        weight += there * w
-    return np.where(np.isnan(newest), np.nan, total / np.where(weight > 0, weight, 1.0))
+        state, members = self.state, self.streams.of_partition(partition)
+        forget_incidents(state, np.fromiter(members.values(), np.int64, len(members)))
+        slots = self.streams.slots(partition, list(incidents))
+        state.grow(len(self.streams))
+        for slot, record in zip(slots.tolist(), incidents.values(), strict=True):
+            load_record(state, slot, record)
+            if state.opened[slot, ANOMALY] != NEVER and state.base_since[slot] == NEVER:
+                self.baselines.opened(state, slot, int(state.opened[slot, ANOMALY]))

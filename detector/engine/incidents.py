@@ -1,33 +1,76 @@
-"""Incidents: from flags of single readings to what an operator sees opened and resolved.
+"""Incidents: from what single readings say to what an operator sees opened, updated and resolved.
 
-An incident opens at an anomalous reading when at least ``k`` of the stream's last ``n`` readings were anomalous, and
-resolves when the last ``quiet`` readings were all scored and normal. Readings without a score (warm-up) count for
-neither side.
+Each kind of incident follows marks of its readings: *on* opens one, enough *calm* readings in a row resolve it. What
+lies between is hysteresis. At most one incident of each kind is open at a stream; what opened as an anomaly and was
+re-baselined goes on as a shift.
+
+* Opening, for anomalies: at an anomalous reading when at least ``k`` of the last ``n`` were. ``k = n`` is a minimum
+  length.
+* Resolving: after ``quiet`` calm readings in a row. An incident that comes back within ``flap_after`` of the last one's
+  end needs twice as many calm readings each time, at most eight times as many, so that a flapping stream opens few.
+* An update: where the score is ``worse`` times the worst told so far or another channel has come to the front, at most
+  one in ``update_after``.
+* Expiring: an incident that was open for ``expire_after`` ends; it opens again only after it was over.
+
+Everything is in event time or in readings; what arrives in which batch never shows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from detector.engine.assembly import NEVER, Times
 from detector.engine.segments import Ints, Segments
+from schemas.alert import Ended, EventType, Kind
 from schemas.frozen import Frozen
+from schemas.moment import SECOND_NS
 
-NORMAL, ANOMALOUS, UNSCORED = 0, 1, 2
+#: Flags of readings. CALM: below the threshold and, before smoothing, below the release level.
+NORMAL, ANOMALOUS, UNSCORED, CALM = 0, 1, 2, 3
+
+#: The kinds that have a life of their own, in the order in which they lie in the state.
+KINDS = (Kind.ANOMALY, Kind.DRIFT, Kind.STUCK, Kind.MISSING, Kind.RANGE, Kind.CLOCK, Kind.SILENT)
+
+#: Channels named in an alert: more than three nobody reads at night.
+TOP_CHANNELS = 3
+
+#: What an incident is in, beside open or not.
+PLAIN, MOVED, EXPIRED = 0, 1, 2
+
+#: Doublings of the calm readings that a flapping stream needs, at most.
+MOST_FLAPS = 3
+
+#: Calm readings of a mark that is over at once.
+OVER = 2**30
 
 Flags = NDArray[np.uint8]
+Bools = NDArray[np.bool_]
+Fields = dict[str, tuple[tuple[int, ...], np.dtype[Any], Any]]
 
 
 class Policy(Frozen):
-    """When an incident opens and resolves, in readings of a stream."""
+    """When an incident opens, is updated and resolves, and when a baseline follows. Durations in seconds."""
 
     k: int = Field(2, ge=1, le=64, description="anomalous readings that open an incident …")
     n: int = Field(3, ge=1, le=64, description="… among this many newest ones")
-    quiet: int = Field(5, ge=1, le=64, description="normal readings in a row that resolve it")
+    quiet: int = Field(5, ge=1, le=64, description="calm readings in a row that resolve it")
+    release: float = Field(0.7, gt=0, le=1, description="a reading is calm below this share of the threshold")
     unseen: int = Field(300, ge=0, description="first readings of a stream never seen that publish nothing")
+    worse: float = Field(2.0, gt=1, description="an update is due at this many times the worst score told")
+    update_after: float = Field(1800, ge=0, description="between two updates of an incident at least")
+    flap_after: float = Field(3600, ge=0, description="an incident that comes back sooner needs more calm to end")
+    expire_after: float = Field(7 * 86_400, gt=0, description="an incident ends after this long, whatever happens")
+    shift_after: float = Field(6 * 3600, ge=0, description="an anomaly that persists this long is a shift; 0: never")
+    trial_after: float = Field(86_400, ge=0, description="the level before a shift is not forgotten for this long")
+    drift_after: float = Field(3 * 86_400, ge=0, description="time constant of a slowly moving baseline; 0: none moves")
+    drift_limit: float = Field(3.0, gt=0, description="spreads that a baseline may move slowly before it is a drift")
+    silent_after: float | None = Field(None, ge=0, description="a stream is silent after this; 0: never; None: an hour")
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Policy:
@@ -35,31 +78,258 @@ class Policy(Frozen):
             raise ValueError(f"{self.k} of {self.n} readings can never be anomalous")
         return self
 
-    @property
-    def memory(self) -> int:
-        """Flags that must be remembered of each stream."""
-        return max(self.n, self.quiet)
+
+def fields() -> Fields:
+    """The arrays of one stream: name to (shape, type, value of a stream just met); see ``Memory``."""
+    f32, i64, i32, i16, u8 = (np.dtype(name) for name in ("<f4", "<i8", "<i4", "<i2", "u1"))
+    K = len(KINDS)
+    return {
+        "opened": ((K,), i64, NEVER),
+        "events": ((K,), i32, 0),
+        "began": ((K,), i64, NEVER),
+        "worst": ((K,), f32, 0),
+        "told": ((K,), i64, NEVER),
+        "named": ((K, TOP_CHANNELS), i16, -1),
+        "phase": ((K,), u8, PLAIN),
+        "flaps": ((K,), u8, 0),
+        "ended": ((K,), i64, NEVER),
+    }
+
+
+class Memory(Protocol):
+    """Where the arrays lie: row ``slot`` of each is a stream's, column ``KINDS.index(kind)`` a kind's."""
+
+    opened: Times
+    """``[S, K]``: event time of the open incident's opening, ns; NEVER: none is open."""
+    events: NDArray[np.int32]
+    """``[S, K]``: its events so far."""
+    began: Times
+    """``[S, K]``: event time of its first reading that was off."""
+    worst: NDArray[np.float32]
+    """``[S, K]``: its largest strength."""
+    told: Times
+    """``[S, K]``: event time of its last event."""
+    named: NDArray[np.int16]
+    """``[S, K, TOP_CHANNELS]``: channels named so far, -1: none."""
+    phase: Flags
+    """``[S, K]``: PLAIN, MOVED, EXPIRED."""
+    flaps: Flags
+    """``[S, K]``: how often it came back soon."""
+    ended: Times
+    """``[S, K]``: event time at which the last one ended."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """``open`` ``[n]``: an incident is open after the row; ``opens``, ``resolves``: it began or ended with it."""
+class Marks:
+    """What readings ``[n]``, sorted by stream, say about one kind of incident."""
 
-    open: NDArray[np.bool_]
-    opens: NDArray[np.bool_]
-    resolves: NDArray[np.bool_]
+    kind: Kind
+    on: Bools
+    """An incident opens with the reading, if none is open."""
+    calm: Ints
+    """Calm readings in a row up to and with this one."""
+    quiet: int
+    """Calm readings that resolve; where a stream flaps, more."""
+    strength: NDArray[np.float32]
+    """What the worst is told of: the score, or how many channels it is about."""
+    began: Times
+    """Event time of the first reading of the run that this one is in."""
+    channels: NDArray[np.int16]
+    """``[n, TOP_CHANNELS]``: the channels at the front, -1: none."""
+    news: NDArray[np.int16]
+    """``[n]``: the channel whose coming to the front is worth an update, -1: none."""
 
 
-def decide(policy: Policy, segments: Segments, history: Flags, was_open: NDArray[np.bool_]) -> Verdict:
-    """Follow each stream through its rows.
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An event of an incident, as it stands after it."""
 
-    ``history`` ``[n, policy.memory]``: flags up to and with each row, newest last; ``was_open`` ``[U]``: before the
-    first row of each segment.
+    row: int
+    kind: Kind
+    opening_kind: Kind
+    type: EventType
+    number: int
+    opened: int
+    began: int
+    worst: float
+    reopened: int
+    named: tuple[int, ...]
+    """Channels named so far, those at the front last first."""
+    ended: Ended | None = None
+
+
+def follow(
+    policy: Policy, marks: Marks, segments: Segments, times: Times, memory: Memory, moved: Bools | None = None
+) -> tuple[Bools, list[Change]]:
+    """Whether an incident is open after each reading ``[n]``, and what happened to it.
+
+    ``moved`` ``[U]``: streams whose open incident was re-baselined just before their first reading. Loops over streams
+    with an incident or a reading that is on: they are few.
     """
-    newest = history[:, -1]
-    opening = (newest == ANOMALOUS) & ((history[:, -policy.n :] == ANOMALOUS).sum(axis=1) >= policy.k)
-    closing = (history[:, -policy.quiet :] == NORMAL).all(axis=1)
-    decided: Ints = segments.latest(opening | closing)
-    is_open = np.where(decided >= 0, opening[decided], was_open[segments.of_row])
-    before = segments.previous(is_open, was_open)
-    return Verdict(is_open, is_open & ~before, before & ~is_open)
+    k = KINDS.index(marks.kind)
+    was_open = memory.opened[segments.slots, k] != NEVER
+    touched = was_open | (memory.phase[segments.slots, k] == EXPIRED)
+    if marks.on.any():
+        touched[segments.of_row[marks.on]] = True
+    is_open = np.zeros(len(times), bool)
+    changes: list[Change] = []
+    for u in np.flatnonzero(touched).tolist():
+        life = _Life(policy, marks, times, memory, int(segments.slots[u]), k, is_open)
+        first = int(segments.first[u])
+        changes += life.run(first, first + int(segments.counts[u]), moved is not None and bool(moved[u]))
+    return is_open, changes
+
+
+class _Life:
+    """One stream's incidents of one kind, from event to event through its readings of a batch."""
+
+    def __init__(
+        self, policy: Policy, marks: Marks, times: Times, memory: Memory, slot: int, k: int, is_open: Bools
+    ) -> None:
+        self._policy, self._marks, self._times = policy, marks, times
+        self._memory, self._at, self._is_open = memory, (slot, k), is_open
+
+    def run(self, start: int, stop: int, moved: bool) -> Iterator[Change]:
+        """The changes between two rows."""
+        memory, at = self._memory, self._at
+        if moved and memory.opened[at] != NEVER:
+            memory.phase[at] = MOVED
+            yield self._change(start, EventType.UPDATED)
+        row = start
+        while row < stop:
+            if memory.opened[at] == NEVER:
+                opens = self._next_opening(row, stop)
+                if opens is None:
+                    return
+                yield self._open(opens)
+                row = opens + 1
+                self._is_open[opens] = True
+            else:
+                ends, why = self._next_end(row, stop)
+                self._is_open[row:ends] = True
+                yield from self._updates(row, ends)
+                if why is not None:
+                    yield self._resolve(ends, why)
+                row = ends + 1
+
+    def _next_opening(self, row: int, stop: int) -> int | None:
+        memory, marks, at = self._memory, self._marks, self._at
+        if memory.phase[at] == EXPIRED:
+            over = np.flatnonzero(marks.calm[row:stop] >= marks.quiet)
+            if not len(over):
+                return None
+            memory.phase[at] = PLAIN
+            row += int(over[0])
+        on = np.flatnonzero(marks.on[row:stop])
+        return row + int(on[0]) if len(on) else None
+
+    def _open(self, row: int) -> Change:
+        memory, marks, at = self._memory, self._marks, self._at
+        time = int(self._times[row])
+        again = memory.ended[at] != NEVER and time - int(memory.ended[at]) <= self._policy.flap_after * SECOND_NS
+        memory.flaps[at] = min(int(memory.flaps[at]) + 1, MOST_FLAPS) if again else 0
+        memory.opened[at], memory.events[at] = time, 0
+        memory.began[at] = min(int(marks.began[row]), time)
+        memory.worst[at], memory.phase[at] = 0, PLAIN
+        memory.named[at] = -1
+        return self._change(row, EventType.OPENED)
+
+    def _next_end(self, row: int, stop: int) -> tuple[int, Ended | None]:
+        """The row with which the incident ends and why, or ``stop`` and None."""
+        memory, marks, at = self._memory, self._marks, self._at
+        needed = marks.quiet << int(memory.flaps[at])
+        calm = np.flatnonzero(marks.calm[row:stop] >= needed)
+        limit = int(memory.opened[at]) + round(self._policy.expire_after * SECOND_NS)
+        old = np.flatnonzero(self._times[row:stop] >= limit)
+        first_calm = row + int(calm[0]) if len(calm) else stop
+        first_old = row + int(old[0]) if len(old) else stop
+        if first_calm < stop and first_calm <= first_old:
+            return first_calm, Ended.REBASELINED if memory.phase[at] == MOVED else Ended.QUIET
+        return (first_old, Ended.EXPIRED) if first_old < stop else (stop, None)
+
+    def _updates(self, start: int, stop: int) -> Iterator[Change]:
+        memory, marks, at = self._memory, self._marks, self._at
+        row = start
+        while row < stop:
+            due = int(memory.told[at]) + round(self._policy.update_after * SECOND_NS)
+            worse = marks.strength[row:stop] >= self._policy.worse * memory.worst[at]
+            news = marks.news[row:stop]
+            other = (news >= 0) & ~np.isin(news, memory.named[at])
+            found = np.flatnonzero((worse | other) & (self._times[row:stop] >= due))
+            if not len(found):
+                return
+            row += int(found[0])
+            yield self._change(row, EventType.UPDATED)
+            row += 1
+
+    def _resolve(self, row: int, why: Ended) -> Change:
+        memory, at = self._memory, self._at
+        change = self._change(row, EventType.RESOLVED, why)
+        memory.phase[at] = EXPIRED if why is Ended.EXPIRED else PLAIN
+        memory.opened[at], memory.ended[at] = NEVER, self._times[row]
+        return change
+
+    def _change(self, row: int, what: EventType, why: Ended | None = None) -> Change:
+        memory, marks, at = self._memory, self._marks, self._at
+        if what is not EventType.RESOLVED:
+            memory.worst[at] = max(float(memory.worst[at]), float(np.nan_to_num(marks.strength[row])))
+            front = [c for c in marks.channels[row].tolist() if c >= 0]
+            known = [c for c in memory.named[at].tolist() if c >= 0 and c not in front]
+            memory.named[at] = (front + known + [-1] * TOP_CHANNELS)[:TOP_CHANNELS]
+        memory.told[at] = self._times[row]
+        memory.events[at] += 1
+        return Change(
+            row=row,
+            kind=Kind.SHIFT if memory.phase[at] == MOVED else marks.kind,
+            opening_kind=marks.kind,
+            type=what,
+            number=int(memory.events[at]) - 1,
+            opened=int(memory.opened[at]),
+            began=int(memory.began[at]),
+            worst=float(memory.worst[at]),
+            reopened=int(memory.flaps[at]),
+            named=tuple(c for c in memory.named[at].tolist() if c >= 0),
+            ended=why,
+        )
+
+
+def close(memory: Memory, slot: int, kind: Kind, time: int, why: Ended, *, wait: bool) -> Change:
+    """End an open incident from outside at event time ``time``; ``wait``: it opens again only after it was over."""
+    change = _outside(memory, slot, kind, time, EventType.RESOLVED, why)
+    k = KINDS.index(kind)
+    memory.opened[slot, k], memory.ended[slot, k] = NEVER, time
+    memory.phase[slot, k] = EXPIRED if wait else PLAIN
+    return change
+
+
+def note(memory: Memory, slot: int, kind: Kind, time: int) -> Change:
+    """An open incident goes on as it began, whatever it was taken for."""
+    memory.phase[slot, KINDS.index(kind)] = PLAIN
+    return _outside(memory, slot, kind, time, EventType.UPDATED, None)
+
+
+def _outside(memory: Memory, slot: int, kind: Kind, time: int, what: EventType, why: Ended | None) -> Change:
+    at = slot, KINDS.index(kind)
+    memory.told[at] = time
+    memory.events[at] += 1
+    return Change(
+        row=-1,
+        kind=Kind.SHIFT if memory.phase[at] == MOVED else kind,
+        opening_kind=kind,
+        type=what,
+        number=int(memory.events[at]) - 1,
+        opened=int(memory.opened[at]),
+        began=int(memory.began[at]),
+        worst=float(memory.worst[at]),
+        reopened=int(memory.flaps[at]),
+        named=tuple(c for c in memory.named[at].tolist() if c >= 0),
+        ended=why,
+    )
+
+
+def run_lengths(segments: Segments, marked: Bools, before: Ints) -> Ints:
+    """Marked readings in a row up to and with each ``[n]``; ``before`` ``[U]``: those before a stream's first one."""
+    broken = segments.latest(~marked)
+    rank = segments.rank()
+    whole = before[segments.of_row] + rank + 1
+    return np.where(broken >= 0, np.arange(len(marked)) - broken, whole)

@@ -90,12 +90,20 @@ class Seasons:
         self._width_ns = season.period_s * SECOND_NS / season.bins
 
     def follow(
-        self, memory: Memory, segments: Segments, times: NDArray[np.int64], values: Floats, loc: Floats, scale: Floats
+        self,
+        memory: Memory,
+        segments: Segments,
+        times: NDArray[np.int64],
+        values: Floats,
+        loc: Floats,
+        scale: Floats,
+        learns: NDArray[np.bool_] | None = None,
     ) -> Floats:
         """What each reading was to be expected to be, ``[n, C]`` in engineering units, NaN where nothing is known yet.
 
         Readings ``values`` ``[n, C]`` at ``times`` ``[n]`` of ``segments``, in time order within each; ``loc`` and
-        ``scale`` ``[U, C]`` of its streams. The memory then knows them.
+        ``scale`` ``[U, C]`` of its streams. The memory then knows those of the streams that it ``learns``
+        ``[U]`` from.
         """
         self._meet(memory, segments.slots, loc, scale)
         expected = np.full(values.shape, np.nan, np.float32)
@@ -107,13 +115,25 @@ class Seasons:
             steps = np.clip(np.rint((values - base) / step), UNKNOWN + 1, -(UNKNOWN + 1))
         bins, place = self._place(times)
         visits = _visits(segments, bins)
+        learning = None if learns is None else learns[np.searchsorted(segments.slots, visits.slots)]
         for rank in range(int(visits.rank.max()) + 1):
             chosen = np.flatnonzero(visits.rank == rank)
             rows = _rows(visits.first[chosen], visits.counts[chosen])
             self._advance(memory, visits.slots[chosen], visits.bins[chosen])
             expected[rows] = self._between(memory, slots[rows], bins[rows], place[rows])
-            _add(memory, visits.slots[chosen], visits.counts[chosen], steps[rows])
+            if learning is not None and not learning[chosen].all():
+                chosen = chosen[learning[chosen]]
+                rows = _rows(visits.first[chosen], visits.counts[chosen])
+            if len(chosen):
+                _add(memory, visits.slots[chosen], visits.counts[chosen], steps[rows])
         return base + step * expected
+
+    def usual(self, memory: Memory, slot: int, time: int) -> Floats:
+        """What a stream's reading at ``time`` is expected to be, ``[C]`` in engineering units; NaN: not known."""
+        bins, place = self._place(np.array([time]))
+        line = self._between(memory, np.array([slot]), bins, place)[0]
+        expected: Floats = (memory.season_base[slot] + memory.season_step[slot] * line).astype(np.float32)
+        return expected
 
     def _place(self, times: NDArray[np.int64]) -> tuple[Ints, NDArray[np.float64]]:
         """The bin of each time ``[n]``, counted from 1970, and where in it the time lies ``[n]``, 0 to 1."""
@@ -177,6 +197,8 @@ def _visits(segments: Segments, bins: Ints) -> _Visit:
 
 def _rows(first: Ints, counts: Ints) -> Ints:
     """first, first + 1, … of each stay, one after another."""
+    if not len(first):
+        return np.empty(0, np.int64)
     ends = np.cumsum(counts)
     rows: Ints = np.arange(ends[-1]) + np.repeat(first - (ends - counts), counts)
     return rows

@@ -6,8 +6,10 @@ Sections, in memory and in bytes alike:
 * ``parts`` — readings still being put together from parts (empty: readings arrive whole).
 * ``reorder`` — readings that wait for late ones (empty: lateness is 0).
 * ``season`` — what is usual at which time (empty: the model knows no season). Owned by no model.
+* ``baseline`` — what the level and spread of each stream are now. Owned by no model.
+* ``sensors`` — runs of equal and of missing values, clocks that were set back, silence. Owned by no model.
 * ``model`` — derived from the tail and the model: recent scores and flags.
-* ``incident`` — the open incident of each stream.
+* ``incident`` — the open incidents of each stream.
 
 Bytes: magic, length of a JSON header (4 bytes, little-endian), header, the arrays' bytes one after another, CRC-32 of
 everything before it (4 bytes, little-endian). The header holds the format version, the graph's SHA-256, the streams'
@@ -26,21 +28,27 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from detector.engine import seasons
+from detector.engine import baseline, clocks, incidents, seasons, sensors, silence
 from detector.engine.assembly import NEVER
 from detector.engine.incidents import UNSCORED
 from schemas.errors import ModelError
 from schemas.manifest import Season
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAGIC = b"RSDL"
 
 #: An array's shape per stream, type and value of a stream that has just been met.
 Layout = dict[str, dict[str, tuple[tuple[int, ...], np.dtype[Any], Any]]]
 
 
-def layout(tail: int, channels: int, scores: int, flags: int, season: Season | None = None) -> Layout:
-    """The arrays of each section for a tail of T readings of C channels and this many recent scores and flags."""
+def layout(
+    tail: int, channels: int, scores: int, flags: int, season: Season | None = None, sensed: int | None = None
+) -> Layout:
+    """The arrays of each section for a tail of T readings of C channels and this many recent scores and flags.
+
+    ``sensed``: the channels that have baselines and rules of their own; None: all. In images no value has.
+    """
+    sensed = channels if sensed is None else sensed
     f32, f64, i64, i32, u1 = (np.dtype(name) for name in ("<f4", "<f8", "<i8", "<i4", "u1"))
     return {
         "tail": {
@@ -52,14 +60,16 @@ def layout(tail: int, channels: int, scores: int, flags: int, season: Season | N
         "parts": {},
         "reorder": {},
         "season": seasons.fields(season, channels),
+        "baseline": baseline.fields(sensed),
+        "sensors": {**sensors.fields(sensed), **clocks.fields(), **silence.fields()},
         "model": {
             "scores": ((scores,), f64, np.nan),
+            "judged": ((scores,), f64, np.nan),
             "flags": ((flags,), u1, UNSCORED),
+            "calm": ((), i32, 0),
+            "off_since": ((), i64, NEVER),
         },
-        "incident": {
-            "opened": ((), i64, NEVER),
-            "events": ((), i32, 0),
-        },
+        "incident": incidents.fields(),
     }
 
 
@@ -76,8 +86,48 @@ class State:
         self.seen: NDArray[np.int64]
         self.scores: NDArray[np.float64]
         self.flags: NDArray[np.uint8]
+        self.judged: NDArray[np.float64]
+        self.calm: NDArray[np.int32]
+        self.off_since: NDArray[np.int64]
         self.opened: NDArray[np.int64]
         self.events: NDArray[np.int32]
+        self.began: NDArray[np.int64]
+        self.worst: NDArray[np.float32]
+        self.told: NDArray[np.int64]
+        self.named: NDArray[np.int16]
+        self.phase: NDArray[np.uint8]
+        self.flaps: NDArray[np.uint8]
+        self.ended: NDArray[np.int64]
+        self.base_turn: NDArray[np.int64]
+        self.base_mode: NDArray[np.uint8]
+        self.base_level: NDArray[np.float32]
+        self.base_anchor: NDArray[np.float32]
+        self.base_spread: NDArray[np.float16]
+        self.base_relief: NDArray[np.float32]
+        self.base_sum: NDArray[np.int32]
+        self.base_square: NDArray[np.uint64]
+        self.base_count: NDArray[np.uint16]
+        self.base_since: NDArray[np.int64]
+        self.base_stage: NDArray[np.uint8]
+        self.base_rows: NDArray[np.int32]
+        self.base_scores: NDArray[np.int64]
+        self.base_trial: NDArray[np.int64]
+        self.base_old_level: NDArray[np.float32]
+        self.base_old_spread: NDArray[np.float16]
+        self.base_old_relief: NDArray[np.float32]
+        self.base_back: NDArray[np.int32]
+        self.base_hold: NDArray[np.uint8]
+        self.base_drift: NDArray[np.uint8]
+        self.sensor_value: NDArray[np.float32]
+        self.sensor_same: NDArray[np.uint16]
+        self.sensor_absent: NDArray[np.uint16]
+        self.sensor_stuck: NDArray[np.uint8]
+        self.sensor_outside: NDArray[np.uint8]
+        self.clock_late: NDArray[np.int32]
+        self.clock_first: NDArray[np.int64]
+        self.clock_newest: NDArray[np.int64]
+        self.silence_since: NDArray[np.int64]
+        self.silence_witness: NDArray[np.int64]
         self.season_bin: NDArray[np.int64]
         self.season_base: NDArray[np.float32]
         self.season_step: NDArray[np.float32]
@@ -128,7 +178,7 @@ class State:
                 found = saved.sections.get(section, {}).get(name)
                 if found is None:
                     continue
-                if section == "model":  # histories may have another length after a change of settings
+                if section == "model" and shape:  # histories may have another length after a change of settings
                     found = _resized(found, shape, empty)
                 if found.shape[1:] != shape:
                     raise ModelError(

@@ -1,0 +1,407 @@
+"""Baselines: what a stream's level and spread are now, where they were learned otherwise.
+
+A stream's level moves for good: a part is replaced, load is added, a sensor ages. Baselines follow by turns of event
+time (half an hour, less where a shift is sooner, at least six readings), and never within one:
+
+* **Slowly.** A channel's level follows what the model gets wrong about it, its mean residual, with the time constant
+  ``drift_after``, while no incident is open. It may move ``drift_limit`` spreads away from where it was learned or last
+  anchored; there it stops, and a drift is told once.
+* **At once.** An anomaly that has been open for ``shift_after``, at least half of its readings anomalous, is a shift.
+  What the stream was in the newer half of that time is its new level, for the channels that moved at least a spread; a
+  channel whose deviation grew by half has a wider spread from then on. Where even that leaves the stream anomalous for
+  as long again, its scores are divided by what they are on average ("relief"); that fades in a week.
+* **On trial.** For ``trial_after`` after a shift the level before it is not forgotten: a reading that fits either is no
+  anomaly, its published score is that of the level before, and a stream that returns there for a turn has its old
+  level back. Then the new one is for good.
+* **Not at all**, where an operator says that something is still wrong: until the incident is over, and with what was
+  learned, not what was re-baselined.
+
+Sums are of integers, so that batches of any size give the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.engine.assembly import NEVER, Times
+from detector.engine.incidents import KINDS, Policy
+from detector.engine.segments import Ints, Segments
+from schemas.alert import Kind
+from schemas.moment import SECOND_NS
+
+#: A turn: this long at most, a twelfth of the time until a shift, but so many readings at least.
+TURN_S, TURN_READINGS = 1800.0, 6
+
+#: Turn of a stream that has no reading yet: below every turn.
+NO_TURN = -(2**62)
+
+#: Steps in a channel's spread in which levels are summed, and the largest distance, in spreads.
+STEPS, FARTHEST = 16, 1000
+#: A residual counts this many spreads at most: one wild reading must not move a level.
+BELIEVED = 3.0
+#: Readings of the newer half of the time until a shift that are summed, about: of faster streams every some-th.
+MOST = 10_000
+
+#: Spreads by which a channel's level moves at least in a shift, and by how much its deviation grows.
+MOVED_SPREADS, WIDER = 1.0, 1.5
+
+#: Share of a turn's readings that must fit the level before a shift for the shift to be taken back.
+RETURNED = 0.8
+
+#: Steps of a doubling in which scores are summed.
+SCORE_STEPS = 256
+RELIEF_FADES_S = 7 * 86_400.0
+
+#: What a stream's sums are of.
+SLOW, WATCHED, HELD = 0, 1, 2
+
+ANOMALY = KINDS.index(Kind.ANOMALY)
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Fields = dict[str, tuple[tuple[int, ...], np.dtype[Any], Any]]
+
+
+def fields(channels: int) -> Fields:
+    """The arrays of one stream: name to (shape, type, value of a stream just met); see ``Memory``."""
+    C = (channels,)
+    f16, f32, i64, i32, u64, u16, u8 = (np.dtype(name) for name in ("<f2", "<f4", "<i8", "<i4", "<u8", "<u2", "u1"))
+    return {
+        "base_turn": ((), i64, NO_TURN),
+        "base_mode": ((), u8, SLOW),
+        "base_level": (C, f32, 0),
+        "base_anchor": (C, f32, 0),
+        "base_spread": (C, f16, 1),
+        "base_relief": ((), f32, 1),
+        "base_sum": (C, i32, 0),
+        "base_square": (C, u64, 0),
+        "base_count": (C, u16, 0),
+        "base_since": ((), i64, NEVER),
+        "base_stage": ((), u8, 0),
+        "base_rows": ((2,), i32, 0),
+        "base_scores": ((2,), i64, 0),
+        "base_trial": ((), i64, NEVER),
+        "base_old_level": (C, f32, 0),
+        "base_old_spread": (C, f16, 1),
+        "base_old_relief": ((), f32, 1),
+        "base_back": ((2,), i32, 0),
+        "base_hold": ((), u8, 0),
+        "base_drift": ((), u8, 0),
+    }
+
+
+class Memory(Protocol):
+    """Where the arrays lie: row ``slot`` of each is a stream's. Levels in engineering units."""
+
+    opened: Times
+    base_turn: Ints
+    """``[S]``: the turn of the newest reading, counted from 1970."""
+    base_mode: NDArray[np.uint8]
+    """``[S]``: what this turn's sums are of: residuals (SLOW), levels in an incident (WATCHED), nothing (HELD)."""
+    base_level: Floats
+    """``[S, C]``: added to the level that was learned."""
+    base_anchor: Floats
+    """``[S, C]``: the part of it that was re-baselined, not crept to."""
+    base_spread: NDArray[np.float16]
+    """``[S, C]``: times the spread that was learned."""
+    base_relief: Floats
+    """``[S]``: raw scores are divided by it."""
+    base_sum: NDArray[np.int32]
+    """``[S, C]``: steps."""
+    base_square: NDArray[np.uint64]
+    base_count: NDArray[np.uint16]
+    base_since: Times
+    """``[S]``: when the open anomaly opened or was last re-baselined."""
+    base_stage: NDArray[np.uint8]
+    """``[S]``: how often it was."""
+    base_rows: NDArray[np.int32]
+    """``[S, 2]``: scored readings since then, and anomalous ones."""
+    base_scores: Ints
+    """``[S, 2]``: sum of the logarithms of raw scores, and their count, like ``base_sum``."""
+    base_trial: Times
+    """``[S]``: since when the newest shift is on trial; NEVER: none is."""
+    base_old_level: Floats
+    """``[S, C]``: ``base_level`` before it, and likewise."""
+    base_old_spread: NDArray[np.float16]
+    base_old_relief: Floats
+    base_back: NDArray[np.int32]
+    """``[S, 2]``: readings scored on trial in this turn, and those that fit the level before, and better."""
+    base_hold: NDArray[np.uint8]
+    """``[S]``: an operator said that it is still wrong."""
+    base_drift: NDArray[np.uint8]
+    """``[S]``: a drift was told and is not over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """What happened to the baselines of U streams as their turns ended."""
+
+    shifted: Bools
+    """``[U]``: the open anomaly is a shift, and was re-baselined."""
+    drifted: Bools
+    """``[U]``: a channel reached the limit."""
+    furthest: Ints
+    """``[U]``: the channel that crept furthest; of streams that drifted."""
+    returned: Bools
+    """``[U]``: a shift on trial is taken back."""
+    settled: Bools
+    """``[U]``: a shift is no longer on trial."""
+    level: Floats
+    """``[U, C]``: by how much the level moved at once, engineering units; 0 where it did not."""
+
+
+class Baselines:
+    """Follows the baselines of all streams of a model."""
+
+    def __init__(self, policy: Policy, interval_ns: int) -> None:
+        self._policy = policy
+        turn_s = min(TURN_S, policy.shift_after / 12) if policy.shift_after else TURN_S
+        self._turn_ns = max(round(turn_s * SECOND_NS), TURN_READINGS * interval_ns)
+        self._interval_ns = interval_ns
+        # a shift takes some readings to be sure of, however rare they are
+        self._shift_ns = max(round(policy.shift_after * SECOND_NS), 4 * TURN_READINGS * interval_ns)
+        self._trial_ns = round(policy.trial_after * SECOND_NS)
+        self._every = max(self._shift_ns // (2 * MOST * interval_ns), 1)
+        turn_s = self._turn_ns / SECOND_NS
+        self._slow = min(turn_s / policy.drift_after, 1.0) if policy.drift_after else 0.0
+        self._fade = min(turn_s / RELIEF_FADES_S, 1.0)
+
+    @property
+    def move(self) -> bool:
+        """Whether baselines move at all."""
+        return self._policy.shift_after > 0 or self._slow > 0
+
+    def turns(self, times: Times) -> Ints:
+        """The turn of each time."""
+        return times // self._turn_ns
+
+    def advance(self, memory: Memory, slots: Ints, times: Times, turns: Ints, scale: Floats) -> Turned:
+        """Move on to these turns ``[U]``; ``times`` ``[U]``: of each stream's next reading, ``scale`` ``[U, C]`` as
+        learned.
+        """
+        U, C = scale.shape
+        shifted, drifted, returned, settled = (np.zeros(U, bool) for _ in range(4))
+        turned = Turned(shifted, drifted, np.zeros(U, np.int64), returned, settled, np.zeros((U, C), np.float32))
+        over = np.flatnonzero(turns > memory.base_turn[slots])
+        if not len(over):
+            return turned
+        known = memory.base_turn[slots] != NO_TURN
+        self._creep(memory, slots, scale, turned, over[known[over] & (memory.base_mode[slots[over]] == SLOW)])
+        watched = over[known[over] & (memory.base_mode[slots[over]] == WATCHED)]
+        if len(watched):
+            self._anchor(memory, slots, times, scale, turned, watched)
+        tried = over[(memory.base_trial[slots[over]] != NEVER) & ~turned.shifted[over]]
+        if len(tried):
+            self._try(memory, slots, times, turned, tried)
+        self._begin(memory, slots[over], times[over], turns[over])
+        return turned
+
+    def _try(self, memory: Memory, slots: Ints, times: Times, turned: Turned, tried: Ints) -> None:
+        """Take a shift back whose stream has returned; settle one whose time is over."""
+        at = slots[tried]
+        rows, fit = memory.base_back[at].T
+        back = (rows >= TURN_READINGS // 2) & (fit >= RETURNED * rows)
+        over = ~back & (times[tried] - memory.base_trial[at] >= self._trial_ns)
+        turned.returned[tried], turned.settled[tried] = back, over
+        turned.level[tried[back]] = self._restore(memory, at[back])
+        memory.base_trial[at[back | over]] = NEVER
+        memory.base_back[at] = 0
+
+    def _restore(self, memory: Memory, at: Ints) -> Floats:
+        """Make the level before the shift on trial the level again; returns by how much that moves it."""
+        level: Floats = memory.base_old_level[at] - memory.base_level[at]
+        memory.base_anchor[at] += level
+        memory.base_level[at] = memory.base_old_level[at]
+        memory.base_spread[at], memory.base_relief[at] = memory.base_old_spread[at], memory.base_old_relief[at]
+        return level
+
+    def _begin(self, memory: Memory, slots: Ints, times: Times, turns: Ints) -> None:
+        """A new turn: what its sums are of is settled for as long as it lasts."""
+        memory.base_turn[slots] = turns
+        is_open = memory.opened[slots, ANOMALY] != NEVER
+        other = (memory.opened[slots] != NEVER).any(axis=1) & ~is_open
+        held = memory.base_hold[slots] > 0
+        trial = memory.base_trial[slots] != NEVER
+        mode = np.where(other | held, HELD, np.where(is_open, WATCHED, np.where(trial, HELD, SLOW)))
+        memory.base_mode[slots] = mode
+        begun = is_open & (times >= memory.base_since[slots] + self._shift_ns // 2)
+        reset = slots[~begun]  # the newer half of the time until a shift is what counts
+        for array in (memory.base_sum, memory.base_square, memory.base_count, memory.base_scores):
+            array[reset] = 0
+
+    # -- slowly ----------------------------------------------------------------------------------------------------
+
+    def _creep(self, memory: Memory, slots: Ints, scale: Floats, turned: Turned, which: Ints) -> None:
+        at = slots[which]
+        memory.base_relief[at] = 1 + (memory.base_relief[at] - 1) * np.float32(1 - self._fade)
+        if not self._slow or not len(which) or not scale.shape[1]:
+            return
+        count = memory.base_count[at]  # [G, C]
+        mean = memory.base_sum[at] / (np.maximum(count, 1) * STEPS)  # [G, C], spreads
+        step = np.where(count >= TURN_READINGS // 2, self._slow * mean, 0.0)
+        spread = scale[which].astype(np.float64)
+        crept = (memory.base_level[at] - memory.base_anchor[at]) / spread + step  # [G, C], spreads
+        limit = self._policy.drift_limit
+        far = np.abs(crept) >= limit
+        level = memory.base_anchor[at] + np.clip(crept, -limit, limit) * spread
+        memory.base_level[at] = level.astype(np.float32)
+        told = memory.base_drift[at] > 0
+        turned.furthest[which] = np.abs(crept).argmax(axis=1)
+        turned.drifted[which] = far.any(axis=1) & ~told
+        near = (np.abs(crept) < limit * 2 / 3).all(axis=1)
+        memory.base_drift[at] = np.where(far.any(axis=1), 1, np.where(near, 0, memory.base_drift[at]))
+
+    # -- at once ---------------------------------------------------------------------------------------------------
+
+    def _anchor(self, memory: Memory, slots: Ints, times: Times, scale: Floats, turned: Turned, watched: Ints) -> None:
+        at = slots[watched]
+        rows, bad = memory.base_rows[at].T
+        lasting = (memory.opened[at, ANOMALY] != NEVER) & (times[watched] - memory.base_since[at] >= self._shift_ns)
+        due = lasting & (2 * bad >= rows) & (bad > 0) & (self._policy.shift_after > 0)
+        chosen = watched[due]
+        self._start_trial(memory, slots[chosen], times[chosen])
+        first = (memory.base_stage[slots[chosen]] == 0) & (scale.shape[1] > 0)
+        self._relevel(memory, slots, scale, turned, chosen[first])
+        self._relieve(memory, slots[chosen[~first]])
+        turned.shifted[chosen] = True
+        memory.base_stage[slots[chosen]] = np.minimum(memory.base_stage[slots[chosen]] + 1, 200)
+        memory.base_since[at[lasting]], memory.base_rows[at[lasting]] = times[watched[lasting]], 0
+
+    def _start_trial(self, memory: Memory, at: Ints, times: Times) -> None:
+        if not self._trial_ns:
+            return
+        new = at[memory.base_trial[at] == NEVER]  # a second shift on trial: what was before the first may still return
+        memory.base_old_level[new], memory.base_old_spread[new] = memory.base_level[new], memory.base_spread[new]
+        memory.base_old_relief[new] = memory.base_relief[new]
+        memory.base_trial[at], memory.base_back[at] = times, 0
+
+    def _relevel(self, memory: Memory, slots: Ints, scale: Floats, turned: Turned, chosen: Ints) -> None:
+        at = slots[chosen]
+        count = memory.base_count[at].astype(np.float64)  # [G, C]
+        enough = count >= TURN_READINGS // 2
+        mean = memory.base_sum[at] / np.maximum(count, 1) / STEPS  # [G, C], spreads
+        square = memory.base_square[at] / np.maximum(count, 1) / STEPS**2
+        deviation = np.sqrt(np.maximum(square - mean**2, 0))
+        moved = enough & (np.abs(mean) >= MOVED_SPREADS)
+        level = np.where(moved, mean * scale[chosen], 0).astype(np.float32)
+        memory.base_level[at] += level
+        memory.base_anchor[at] = np.where(moved, memory.base_level[at], memory.base_anchor[at])
+        wider = enough & (deviation >= WIDER * memory.base_spread[at])
+        memory.base_spread[at] = np.where(wider, deviation, memory.base_spread[at])
+        turned.level[chosen] = level
+
+    def _relieve(self, memory: Memory, at: Ints) -> None:
+        total, count = memory.base_scores[at].T
+        typical = np.exp2(total / np.maximum(count, 1) / SCORE_STEPS)  # in thresholds
+        more = np.where(count > 0, np.maximum(2 * typical, 1.0), 1.0)  # what is typical now counts as half a threshold
+        memory.base_relief[at] = memory.base_relief[at] * more.astype(np.float32)
+
+    # -- sums ------------------------------------------------------------------------------------------------------
+
+    def opened(self, memory: Memory, slot: int, time: int) -> None:
+        """An anomaly opened."""
+        memory.base_since[slot], memory.base_stage[slot], memory.base_rows[slot] = time, 0, 0
+
+    def add(
+        self,
+        memory: Memory,
+        segments: Segments,
+        residual: Floats,
+        above: Floats,
+        scale: Floats,
+        score: Doubles,
+        number: Ints,
+        is_open: Bools,
+    ) -> None:
+        """Count readings ``[n]``: their ``residual`` ``[n, C]`` from what was expected, what they are ``above`` what is
+        usual ``[n, C]`` (engineering units, NaN: unknown), ``scale`` ``[U, C]`` as learned, ``score`` ``[n]`` in
+        thresholds, ``number`` ``[n]``: how many-th of its stream each is.
+        """
+        slots = segments.slots
+        mode = np.where(number % self._every == 0, memory.base_mode[slots][segments.of_row], HELD)
+        slow = (mode == SLOW) & ~is_open & (score <= 1)
+        watched = (mode == WATCHED) & is_open
+        if self._slow and slow.any():
+            self._sum(memory, segments, slow, residual, scale, BELIEVED, squares=False)
+        if is_open.any():
+            scored = is_open & ~np.isnan(score)
+            rows = np.stack([scored, scored & (score > 1)], axis=1).astype(np.int32)
+            memory.base_rows[slots] += np.add.reduceat(rows, segments.first, axis=0)
+        if watched.any():
+            self._sum(memory, segments, watched, above, scale, FARTHEST, squares=True)
+            self._sum_scores(memory, segments, watched & ~np.isnan(score), score)
+
+    def _sum(
+        self,
+        memory: Memory,
+        segments: Segments,
+        which: Bools,
+        off: Floats,
+        scale: Floats,
+        most: float,
+        *,
+        squares: bool,
+    ) -> None:
+        rows = np.flatnonzero(which)
+        of = segments.of_row[rows]
+        with np.errstate(invalid="ignore", over="ignore"):
+            steps = np.rint(np.clip(off[rows] / scale[of], -most, most) * STEPS)  # [m, C]
+        there = ~np.isnan(steps)
+        whole = np.where(there, steps, 0).astype(np.int64)
+        first = np.flatnonzero(np.diff(of, prepend=-1))
+        at = segments.slots[of[first]]
+        memory.base_sum[at] += np.add.reduceat(whole, first, axis=0).astype(np.int32)
+        memory.base_count[at] += np.add.reduceat(there, first, axis=0, dtype=np.uint16)
+        if squares:
+            memory.base_square[at] += np.add.reduceat((whole**2).astype(np.uint64), first, axis=0)
+
+    def _sum_scores(self, memory: Memory, segments: Segments, which: Bools, score: Doubles) -> None:
+        rows = np.flatnonzero(which)
+        if not len(rows):
+            return
+        logs = np.rint(np.log2(np.clip(score[rows], 1e-6, 1e30)) * SCORE_STEPS).astype(np.int64)
+        of = segments.of_row[rows]
+        first = np.flatnonzero(np.diff(of, prepend=-1))
+        memory.base_scores[segments.slots[of[first]]] += np.add.reduceat(
+            np.stack([logs, np.ones_like(logs)], axis=1), first, axis=0
+        )
+
+    def tried(self, memory: Memory, segments: Segments, rows: Ints, fit: Bools) -> None:
+        """Count readings on trial, ``rows`` of ``segments``, those that ``fit`` the level before, and better."""
+        of = segments.of_row[rows]
+        first = np.flatnonzero(np.diff(of, prepend=-1))
+        both = np.stack([np.ones(len(rows), np.int32), fit.astype(np.int32)], axis=1)
+        memory.base_back[segments.slots[of[first]]] += np.add.reduceat(both, first, axis=0)
+
+    def relieve(self, memory: Memory, slot: int, score: float) -> None:
+        """Make a score, in thresholds, count as half of one."""
+        memory.base_relief[slot] *= np.float32(max(2 * score, 1.0))
+
+    # -- operators -------------------------------------------------------------------------------------------------
+
+    def back(self, memory: Memory, slot: int) -> Floats:
+        """Take back what was re-baselined, to the level before a shift on trial or else the one that was learned, and
+        follow nothing while it lasts; returns by how much the level moved.
+        """
+        if memory.base_trial[slot] != NEVER:
+            moved: Floats = self._restore(memory, np.array([slot]))[0]
+        else:
+            moved = -memory.base_anchor[slot]
+            memory.base_level[slot], memory.base_anchor[slot] = 0, 0
+            memory.base_spread[slot], memory.base_relief[slot] = 1, 1
+        memory.base_trial[slot] = NEVER
+        memory.base_hold[slot], memory.base_mode[slot] = 1, HELD
+        return moved
+
+    def accept(self, memory: Memory, slot: int, above: Floats, channels: Bools) -> Floats:
+        """Make what the stream is now its level: ``above`` ``[C]`` what was usual, engineering units, NaN: unknown."""
+        level: Floats = np.where(channels & ~np.isnan(above), above, 0).astype(np.float32)
+        memory.base_level[slot] += level
+        memory.base_anchor[slot] = np.where(level != 0, memory.base_level[slot], memory.base_anchor[slot])
+        memory.base_hold[slot], memory.base_mode[slot], memory.base_trial[slot] = 0, HELD, NEVER
+        return level

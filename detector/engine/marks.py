@@ -1,0 +1,124 @@
+"""Marks: what readings say about each kind of incident, in the form that ``incidents.follow`` takes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.engine.assembly import NEVER, Times
+from detector.engine.clocks import ClockMark
+from detector.engine.incidents import (
+    ANOMALOUS,
+    CALM,
+    OVER,
+    TOP_CHANNELS,
+    UNSCORED,
+    Flags,
+    Marks,
+    Policy,
+    run_lengths,
+)
+from detector.engine.segments import Ints, Segments
+from detector.engine.sensors import Mark
+from detector.engine.state import State
+from schemas.alert import Kind
+
+#: A channel with this part of the error has come to the front; a further one is named from that part of its share on.
+FRONT, WITH = 0.3, 1 / 3
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+
+def anomaly_marks(
+    policy: Policy,
+    state: State,
+    segments: Segments,
+    times: Times,
+    flags: Flags,
+    history: Flags,
+    score: Doubles,
+    error: Floats,
+) -> Marks:
+    """Of the model's scores ``[n]`` in thresholds; ``flags`` ``[n]``, ``history`` ``[n, policy.n]``: those up to each.
+
+    Brings the state's runs of calm readings and of others up to date.
+    """
+    slots = segments.slots
+    calm = run_lengths(segments, flags == CALM, state.calm[slots].astype(np.int64))
+    off = (flags != CALM) & (flags != UNSCORED)
+    # the run of readings that are off: from the first after the last one that was not
+    before = segments.latest(~off)
+    began = np.where(
+        before >= 0,
+        times[np.minimum(before + 1, len(times) - 1)],
+        np.where(state.off_since[slots] == NEVER, times[segments.first], state.off_since[slots])[segments.of_row],
+    )
+    last = segments.last
+    state.calm[slots] = np.minimum(calm[last], OVER)
+    state.off_since[slots] = np.where(off[last], began[last], NEVER)
+    anomalous = flags == ANOMALOUS
+    on = anomalous & ((history == ANOMALOUS).sum(axis=1) >= policy.k)
+    channels, news = _fronts(error, anomalous)
+    return Marks(Kind.ANOMALY, on, calm, policy.quiet, score.astype(np.float32), began, channels, news)
+
+
+def _fronts(error: Floats, which: NDArray[np.bool_]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    """The channels at the front ``[n, TOP_CHANNELS]`` and the one worth an update ``[n]`` of those rows; -1: none."""
+    channels = np.full((len(error), TOP_CHANNELS), -1, np.int16)
+    news = np.full(len(error), -1, np.int16)
+    rows = np.flatnonzero(which)
+    if not len(rows):
+        return channels, news
+    parts = np.nan_to_num(error[rows].astype(np.float64))
+    top = np.argsort(-parts, axis=1, kind="stable")[:, :TOP_CHANNELS]  # [m, ≤ 3]
+    parts_of_top = np.take_along_axis(parts, top, axis=1)
+    kept = parts_of_top >= np.maximum(WITH * parts_of_top[:, :1], 1e-300)
+    channels[rows, : top.shape[1]] = np.where(kept, top, -1)
+    total = parts.sum(axis=1)
+    news[rows] = np.where(parts_of_top[:, 0] >= FRONT * np.where(total > 0, total, np.inf), top[:, 0], -1)
+    return channels, news
+
+
+def sensor_marks(kind: Kind, mark: Mark, times: Times, began: Times, allowed: NDArray[np.bool_]) -> Marks:
+    """Of a rule about channels; ``began`` ``[n]``: since when, as far as it is on; ``allowed`` ``[n]``: may publish."""
+    n = len(times)
+    on = mark.on & allowed
+    channels, strength = np.full((n, TOP_CHANNELS), -1, np.int16), np.zeros(n, np.float32)
+    for row in np.flatnonzero(on):
+        which = np.flatnonzero(mark.which[row])
+        strength[row] = len(which)
+        channels[row, : min(len(which), TOP_CHANNELS)] = which[:TOP_CHANNELS]
+    calm = np.where(mark.off, OVER, 0).astype(np.int64)
+    return Marks(kind, on, calm, 1, strength, began, channels, channels[:, 0])
+
+
+def drift_marks(segments: Segments, times: Times, drifted: NDArray[np.bool_], fronts: Ints) -> Marks:
+    """A drift is told at a stream's first reading of a turn and over with the next one.
+
+    ``drifted`` ``[U]``; ``fronts`` ``[U]``: the channel that crept furthest.
+    """
+    n = len(times)
+    on = np.zeros(n, bool)
+    on[segments.first] = drifted
+    channels = np.full((n, TOP_CHANNELS), -1, np.int16)
+    channels[segments.first, 0] = np.where(drifted, fronts, -1)
+    calm = np.where(on, 0, OVER).astype(np.int64)
+    nothing = np.full(n, -1, np.int16)
+    return Marks(Kind.DRIFT, on, calm, 1, on.astype(np.float32), times, channels, nothing)
+
+
+def clock_marks(mark: ClockMark, times: Times) -> Marks:
+    """Of the rule about a stream's own clock, over all readings, dropped ones among them."""
+    n = len(mark.on)
+    calm = np.where(mark.off, OVER, 0).astype(np.int64)
+    nothing = np.full((n, TOP_CHANNELS), -1, np.int16)
+    return Marks(Kind.CLOCK, mark.on, calm, 1, mark.on.astype(np.float32), times, nothing, nothing[:, 0])
+
+
+def silence_marks(silent: bool, since: int) -> Marks:
+    """Of a stream that fell silent, its last reading at ``since``, or is back."""
+    one = np.array([silent])
+    calm = np.array([0 if silent else OVER])
+    nothing = np.full((1, TOP_CHANNELS), -1, np.int16)
+    return Marks(Kind.SILENT, one, calm, 1, one.astype(np.float32), np.array([since], np.int64), nothing, nothing[:, 0])

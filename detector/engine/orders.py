@@ -1,0 +1,79 @@
+"""Orders: what an operator's command does to a stream's baseline and its open incidents."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.engine.assembly import NEVER
+from detector.engine.incidents import KINDS, Change, close, note
+from schemas.alert import Ended, Kind
+from schemas.command import Command, Verb
+
+if TYPE_CHECKING:
+    from detector.engine.engine import Engine
+
+#: Kinds that are on for as long as their condition holds: what was accepted must be over before it can open again.
+LASTING = (Kind.STUCK, Kind.MISSING, Kind.RANGE)
+
+#: Newest readings that say where a stream is now, at most.
+NEWEST = 16
+
+ANOMALY = KINDS.index(Kind.ANOMALY)
+
+
+def obey(engine: Engine, slot: int, command: Command) -> list[Change]:
+    """*accept*: where the stream is now is its level, and its open incidents are over. *confirm*: what was re-baselined
+    is taken back, and nothing is while the anomaly lasts.
+    """
+    return _accept(engine, slot, command) if command.command is Verb.ACCEPT else _confirm(engine, slot)
+
+
+def _accept(engine: Engine, slot: int, command: Command) -> list[Change]:
+    state, at = engine.state, np.array([slot])
+    names = engine.model.manifest.channel_names
+    meant = np.array([not command.channels or name in command.channels for name in names])
+    if engine.model.manifest.frame is None and engine.baselines.move:
+        level = engine.baselines.accept(state, slot, _above(engine, slot), meant)
+        engine.move_level(at, level[None])
+    elif engine.baselines.move:
+        newest = state.scores[slot, -1] / float(engine.streams.threshold(at)[0])
+        engine.baselines.relieve(state, slot, float(np.nan_to_num(newest)))
+    time = int(state.time[slot])
+    return [
+        close(state, slot, kind, time, Ended.ACCEPTED, wait=kind in LASTING)
+        for k, kind in enumerate(KINDS)
+        if state.opened[slot, k] != NEVER and kind not in (Kind.CLOCK, Kind.SILENT)
+    ]
+
+
+def _above(engine: Engine, slot: int) -> NDArray[np.float32]:
+    """What the newest readings are above what is usual, ``[C]``, engineering units; NaN: not observed."""
+    state, at = engine.state, np.array([slot])
+    filled = min(int(state.filled[slot]), NEWEST)
+    loc, _ = engine.scaling(at)
+    if not filled:
+        return np.full(loc.shape[1], np.nan, np.float32)
+    rows = state.raw[slot, -filled:].astype(np.float64)  # [r, C]
+    there = ~np.isnan(rows)
+    count = there.sum(axis=0)
+    mean = np.where(there, rows, 0).sum(axis=0) / np.maximum(count, 1)
+    usual = loc[0]
+    if engine.seasons is not None:
+        known = engine.seasons.usual(state, slot, int(state.time[slot]))
+        usual = np.where(np.isnan(known), usual, known)
+    above: NDArray[np.float32] = np.where(count > 0, mean - usual, np.nan).astype(np.float32)
+    return above
+
+
+def _confirm(engine: Engine, slot: int) -> list[Change]:
+    state = engine.state
+    if engine.baselines.move:
+        level = engine.baselines.back(state, slot)
+        if level.any():
+            engine.move_level(np.array([slot]), level[None])
+    if state.opened[slot, ANOMALY] == NEVER:
+        return []
+    return [note(state, slot, Kind.ANOMALY, int(state.time[slot]))]

@@ -126,9 +126,13 @@ class Record:
         scored = self.tally.scored.sum() if slot is None else self.tally.scored[slot]
         return float(scored) * self.manifest.interval_s / WEEK_S
 
-    def maxima(self, slots: list[int], bins: int) -> NDArray[np.float32]:
-        """The highest score of each of ``bins`` equal parts of the span, ``[len(slots), bins]``; NaN: none there."""
+    def maxima(self, slots: list[int], most: int) -> NDArray[np.float32]:
+        """The highest score of each of B equal parts of the span, ``[len(slots), B]``; NaN: there is none.
+
+        B is at most ``most``, and so that a part is never shorter than one and a half intervals.
+        """
         start, stop = self.span
+        bins = int(min(max((stop - start) / SECOND_NS / self.manifest.interval_s / 1.5, 1), most))
         row_of = np.full(len(self.names), -1)
         row_of[slots] = np.arange(len(slots))
         found = np.full((len(slots), bins), np.nan, np.float32)

@@ -300,6 +300,17 @@ def test_of_a_thousand_streams_the_noisiest_are_drawn() -> None:
     assert "The noisiest 500 of 1,000 streams" in text
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, 300, 3000])
+def test_a_timeline_has_no_holes_and_reaches_the_highest_scores(count: int) -> None:
+    record = a_record(count=count)
+    (line_of,) = record.maxima([0], 720)
+    assert 1 <= len(line_of) <= 720
+    scored = np.flatnonzero(~np.isnan(line_of))
+    if count > 10:
+        assert np.diff(scored).max() == 1
+        assert line_of[scored].max() == np.float32(record.tally.highest[0])
+
+
 def test_pictures_of_more_incidents_than_can_be_shown_are_not_kept() -> None:
     sent = Sent()
     image = {"x": 1, "y": 2, "error": 3.0, "map": "AAAA"}

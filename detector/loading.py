@@ -28,7 +28,7 @@ def promising(model: Model, false_alarms: str) -> Model:
     calibration, streams = model.manifest.calibration, model.streams
     rate = Promise.parse(false_alarms).per_day(len(streams.names))
     level = streams.tail.level(rate)
-    if rate < streams.tail.rates.min(initial=0):
+    if rate < streams.tail.rates.min(initial=float("inf")):
         log.warning(
             "--false-alarms %s is rarer than the model's data can tell: the thresholds are those of one in %.3g days",
             false_alarms, 1 / streams.tail.rates[-1],

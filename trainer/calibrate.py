@@ -18,7 +18,7 @@ from detector.engine.readings import Readings, at_once
 from schemas.errors import DataError
 from schemas.manifest import Season
 from schemas.moment import SECOND_NS
-from schemas.promise import Promise
+from schemas.promise import DAY_S, Promise
 from trainer.data import rows_by_stream
 from trainer.episodes import Peaks, opened, peaks_of
 from trainer.factors import factors_of
@@ -26,6 +26,10 @@ from trainer.tails import Fitted, fit_tail, interval_of
 
 #: Periods after which a season is known well enough for scores to be ordinary ones.
 UNKNOWN_PERIODS = 3
+
+#: Episodes that the calibration stretch lets expect under the promise, from which on it needs no other: what is left of
+#: the fit in the fit stretch, slow series' own level above all, is then the larger error.
+ENOUGH = 30.0
 
 #: Readings per call of the engine, at most; any number gives the same scores.
 BATCH = 4096
@@ -96,10 +100,12 @@ def calibrate(
     """Thresholds that keep a promise of false-alarm episodes. ``draft``: thresholds of 1 throughout.
 
     ``whole``: the fit stretch is nearly as good as new, because the model has far fewer parameters than it has
-    readings; the tail is then fitted on it too. ``policy``: when an incident opens, the detector's default. Raises
-    DataError where there is no score at all.
+    readings; where the calibration stretch is short for the promise, the tail is fitted on both. ``policy``: when an
+    incident opens, the detector's default. Raises DataError where there is no score at all.
     """
     policy = policy or Policy()
+    rate = Promise.parse(false_alarms).per_day(len(data.names))
+    whole = whole and _days(table, data) * rate < ENOUGH
     times, stream, score = _raw_scores(draft, table, data, whole)
     late = times >= data.calibration_start[stream]
     if not late.any():
@@ -107,7 +113,6 @@ def calibrate(
             f"no reading of the calibration stretch can be scored with a window of {data.window}: bring more data, or "
             "take a larger --set calibration_share"
         )
-    rate = Promise.parse(false_alarms).per_day(len(data.names))
     gap = policy.quiet + round(draft.manifest.smoothing_span)  # until an incident is over, and its scores forgotten
     peaks = peaks_of(score, times, stream, len(data.names), data.interval_ns, gap, policy)
     factor = factors_of(peaks)
@@ -132,6 +137,15 @@ def calibrate(
         share=len(score) / len(table),
         warnings=_warnings(fitted, peaks, rate, false_alarms),
     )
+
+
+def _days(table: Table, data: Split) -> float:
+    """Stream-days of the calibration stretch, about."""
+    readings = sum(
+        int((table.times[rows] >= start).sum())
+        for rows, start in zip(rows_by_stream(table).values(), data.calibration_start, strict=True)
+    )
+    return readings * data.interval_ns / (DAY_S * SECOND_NS)
 
 
 def _warnings(fitted: Fitted, peaks: Peaks, rate: float, false_alarms: str) -> list[str]:

@@ -14,13 +14,17 @@ from detector.adapters.files import Table
 from detector.engine.calibration import FLOOR
 from detector.engine.model import Model
 from schemas.frame import Frame
-from schemas.manifest import Batching, Calibration, Channel, Manifest, Training
+from schemas.manifest import Batching, Calibration, Channel, Manifest, Suspect, Training
 from schemas.moment import SECOND_NS, format_time
 from schemas.promise import DAY_S, Promise
 from trainer.calibrate import Calibrated, Split
-from trainer.data import fingerprint
+from trainer.data import fingerprint, rows_by_stream
 from trainer.fit import Curve
+from trainer.sensors import silent_after
 from trainer.settings import FitSettings
+
+#: Episodes that look like faults and are named.
+SUSPECTS = 10
 
 #: Distributions whose versions may change a model.
 MAKERS = ("residual", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy")
@@ -47,6 +51,7 @@ def draft_manifest(
         frame=frame,
         window=data.window,
         interval_s=data.interval_ns / SECOND_NS,
+        silent_after_s=silent_after((table.times[rows] for rows in rows_by_stream(table).values()), data.interval_ns),
         season=data.season,
         score=score,
         smoothing_span=settings.smoothing_span,
@@ -75,7 +80,7 @@ def draft_manifest(
 
 def finished(draft: Model, calibrated: Calibrated) -> Model:
     """The model with its thresholds."""
-    calibration = draft.manifest.calibration.model_copy(update=_of_tail(calibrated))
+    calibration = draft.manifest.calibration.model_copy(update=_of_tail(calibrated, draft.streams.names))
     streams = replace(
         draft.streams,
         threshold=calibrated.threshold,
@@ -89,7 +94,20 @@ def finished(draft: Model, calibrated: Calibrated) -> Model:
     return Model(manifest, draft.graph, streams)
 
 
-def _of_tail(calibrated: Calibrated) -> dict[str, object]:
+def suspects(calibrated: Calibrated, names: Sequence[str]) -> tuple[Suspect, ...]:
+    """The worst of the episodes that look like faults."""
+    peaks, worst = calibrated.peaks, calibrated.order[calibrated.fitted.suspect][:SUSPECTS]
+    return tuple(
+        Suspect(
+            stream=names[peaks.stream[at]],
+            time=format_time(int(peaks.time[at])),
+            score=float(f"{peaks.strength[at] / calibrated.threshold[peaks.stream[at]]:.4g}"),
+        )
+        for at in worst
+    )
+
+
+def _of_tail(calibrated: Calibrated, names: Sequence[str]) -> dict[str, object]:
     """What the manifest says of the tail."""
     fitted = calibrated.fitted
     return {
@@ -97,11 +115,14 @@ def _of_tail(calibrated: Calibrated) -> dict[str, object]:
         "threshold": calibrated.group,
         "method": fitted.method(calibrated.rate),
         "days": fitted.days,
+        "share": min(float(f"{calibrated.share:.4g}"), 1.0),
         "peaks": len(fitted.level),
         "shape": fitted.fit.shape,
         "scale": fitted.fit.scale,
         "reach_s": DAY_S / float(fitted.rate[0]),
+        "interval": calibrated.interval,
         "suspected": int(fitted.suspect.sum()),
+        "suspects": suspects(calibrated, names),
     }
 
 

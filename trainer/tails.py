@@ -230,8 +230,10 @@ def _table(x: Floats, rate: Floats, fit: Fit, days: float, repeats: float) -> Ta
     beyond = np.geomspace(fit.rate, rarest, POINTS)[1:]
     levels = np.concatenate([x[ranked][::-1], fit.levels(beyond)])
     rates = np.concatenate([rate[ranked][::-1], beyond])
-    rising = np.concatenate([[True], np.diff(np.maximum.accumulate(levels)) > 0])
+    rising = np.diff(np.maximum.accumulate(levels), prepend=-np.inf) > 0  # of equal levels the most frequent
     levels, rates = levels[rising], rates[rising]
+    falling = np.diff(rates, prepend=np.inf) < 0
+    levels, rates = levels[falling], rates[falling]
     if len(levels) < 2:  # all peaks alike and nothing to go by: a tail as steep as it is high
         levels = np.array([levels[0], levels[0] + max(abs(levels[0]), 1e-9)])
         rates = np.array([rates[0], rates[0] / 10])

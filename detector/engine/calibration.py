@@ -1,13 +1,10 @@
-"""Calibration: from raw scores of normal readings to a threshold and p-values.
+"""Calibration: from scores of normal readings to p-values. (Thresholds come from episodes: see ``tails``.)
 
-Split conformal prediction (Papadopoulos et al. 2002; Vovk, Gammerman & Shafer 2005): with ``n`` exchangeable normal
-scores that the model was not fitted on, the ⌈(n + 1)(1 - rate)⌉-th smallest is exceeded by a new normal score with
-probability at most ``rate``.
+Split conformal prediction (Papadopoulos et al. 2002; Vovk, Gammerman & Shafer 2005): of ``n`` exchangeable normal
+scores that the model was not fitted on, as many as (n + 1) · p are at least as large as one with the p-value ``p``.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,32 +17,6 @@ FLOOR = 1e-3
 TAIL_POINTS = 4096
 
 Scores = NDArray[np.float64]
-
-
-def needed(rate: float) -> int:
-    """How many scores a threshold at ``rate`` needs at least.
-
-    >>> needed(1e-3)
-    999
-    """
-    return math.ceil(1 / rate) - 1
-
-
-def split_conformal(scores: Scores, rate: float, floor: float = FLOOR) -> float:
-    """The raw score that counts as 1; NaN scores are left out.
-
-    With fewer than ``needed(rate)`` scores no score reaches that far, and the largest is scaled up by the number of
-    times that it would have to be seen, as if the tail were exponential: max · (1 + log(needed / n)). With none the
-    result is infinite: nothing is anomalous until there is something to compare with.
-    """
-    scores = np.sort(scores[~np.isnan(scores)])
-    n = len(scores)
-    if n == 0:
-        return math.inf
-    rank = math.ceil((n + 1) * (1 - rate) - 1e-9)
-    if rank <= n:
-        return max(float(scores[rank - 1]), floor)
-    return max(float(scores[-1]) * (1 + math.log(max(needed(rate) / n, 1))), floor)
 
 
 def tail(scores: Scores) -> tuple[Scores, Scores]:

@@ -45,7 +45,7 @@ FAULTY = range(30, 36)
 
 
 def settings_of(name: str, **flags: object) -> FitSettings:
-    return FitSettings.model_validate({"model": name, "epochs": 12, "rate": 0.02, **flags})
+    return FitSettings.model_validate({"model": name, "epochs": 12, "false_alarms": "1/1h", **flags})
 
 
 def images_of(count: int = 300, frame: Frame = FRAME) -> Images:
@@ -163,7 +163,7 @@ def test_a_log_says_what_files_say_and_a_broken_picture_is_set_aside() -> None:
 def test_a_warm_start_begins_where_the_ancestor_ended(folder: Path, tmp_path: Path) -> None:
     source = tmp_path / "x.npz"
     np.savez(source, x=scenes(120, seed=2))
-    fit = ["fit", str(source), "--set", "rate=0.02", "--epochs", "1"]
+    fit = ["fit", str(source), "--false-alarms", "1/1h", "--epochs", "1"]
     assert trainer([*fit, "--model", "conv", "--epochs", "20", "--out", str(tmp_path / "first")]) == 0
     assert trainer([*fit, "--init-from", str(tmp_path / "first"), "--out", str(tmp_path / "warm")]) == 0
     assert trainer([*fit, "--model", "conv", "--out", str(tmp_path / "cold")]) == 0

@@ -69,7 +69,7 @@ def drafted_once(name: str) -> tuple[Table, Draft]:
     for number, own in enumerate(values):
         own[np.random.default_rng(number).random(own.shape) < 0.05] = np.nan
     log = table(*values)
-    return log, drafted(log, settings_of(name, rate=0.01), None, lambda _: None)
+    return log, drafted(log, settings_of(name, false_alarms="1/100s"), None, lambda _: None)
 
 
 def data_of(name: str) -> Prepared:
@@ -90,7 +90,7 @@ def exported(name: str) -> tuple[Graph, bytes]:
 @cache
 def finished_once(name: str) -> Model:
     log, draft = drafted_once(name)
-    return finished(draft.model, calibrate(draft.model, log, draft.data, draft.settings.rate))
+    return finished(draft.model, calibrate(draft.model, log, draft.data, draft.settings.false_alarms))
 
 
 def windows(name: str) -> Batch:

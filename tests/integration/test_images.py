@@ -43,7 +43,7 @@ def test_the_main_job_on_a_camera(broker: Broker, tmp_path: Path) -> None:
     topic = create_topic(broker.bootstrap, unique("pictures"), 1)
     past, today = scenes(200), scenes(60, seed=5, faulty=FAULTY)
     publish(broker.bootstrap, topic, past)
-    fit = ["--model", "conv", "--epochs", "10", "--set", "rate=0.02"]
+    fit = ["--model", "conv", "--epochs", "10", "--false-alarms", "1/1h"]
     source = f"kafka://{broker.bootstrap}/{topic}"
     assert trainer(["fit", source, "--set", "records=images", "--out", str(tmp_path / "topic"), *fit]) == 0
     assert trainer(["fit", saved(tmp_path / "past.npz", past), "--out", str(tmp_path / "file"), *fit]) == 0
@@ -75,5 +75,5 @@ def test_the_size_of_raw_images_is_told(broker: Broker, tmp_path: Path, capsys: 
     fit = ["fit", source, "--out", str(tmp_path / "m"), "--model", "pca", "--set", "records=images"]
     assert trainer(fit) == 2
     assert "--set frame=HEIGHTxWIDTHxBANDS" in capsys.readouterr().err.splitlines()[-1]
-    assert trainer([*fit, "--set", "frame=16x20x1", "--set", "rate=0.1"]) == 0
+    assert trainer([*fit, "--set", "frame=16x20x1", "--false-alarms", "1/10min"]) == 0
     assert read_model(tmp_path / "m").manifest.frame == (16, 20, 1)

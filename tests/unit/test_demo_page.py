@@ -11,11 +11,12 @@ import pytest
 from tiny_model import tiny_model
 
 from detector.adapters.files import Table, read_table
-from detector.engine.calibration import p_values
+from detector.engine.streams import Streams
 from schemas.alert import ChannelShare
 from schemas.errors import SettingsError
 from schemas.manifest import Calibration, Channel
 from schemas.moment import SECOND_NS, format_time
+from schemas.promise import Promise
 from trainer.demo import page
 from trainer.demo.console import sensor_lines
 from trainer.demo.plan import LEAST_READINGS, Plan, detector_settings, fit_settings, raised, threshold_words
@@ -132,28 +133,28 @@ def test_too_short_a_stretch_is_refused() -> None:
 
 
 def test_the_threshold_makes_no_promise_that_the_readings_do_not_carry() -> None:
-    rate = fit_settings().rate
-    extrapolated = threshold_words(Calibration(rate=rate, readings=45, threshold=2.0, floor=1.5))
-    assert "largest of the 45 scores" in extrapolated
-    assert "times 4.1" in extrapolated
-    least = threshold_words(Calibration(rate=rate, readings=45, threshold=1.5, floor=1.5))
+    false_alarms, rate = fit_settings().false_alarms, Promise.parse(fit_settings().false_alarms).per_day(1)
+    told = Calibration(false_alarms=false_alarms, rate=rate, readings=45, peaks=3, threshold=2.0, floor=1.5)
+    extrapolated = threshold_words(told)
+    assert "3 peaks of the 45 scores" in extrapolated
+    assert "a false alarm in 1h" in extrapolated
+    least = threshold_words(told.model_copy(update={"threshold": 1.5}))
     assert "the demo's least" in least
     assert all("carries no promise" in words for words in (extrapolated, least))
     assert detector_settings().incident_k <= detector_settings().incident_n
 
 
 @pytest.mark.parametrize(("floor", "threshold"), [(12.0, 12.0), (0.5, 3.0)])
-def test_a_raised_threshold_leaves_p_values_as_they_were(floor: float, threshold: float) -> None:
+def test_a_raised_threshold_leaves_the_tail_as_it_was(floor: float, threshold: float) -> None:
     before = tiny_model(threshold=3.0)
     after = raised(before, floor)
     assert after.manifest.calibration.threshold == threshold
     assert (after.streams.threshold == threshold).all()
     raw = np.linspace(0.1, 5.0, 50)
-    old, new = (
-        p_values(raw / model.manifest.calibration.threshold, model.streams.tail_score, model.streams.tail_p)
-        for model in (before, after)
-    )
-    np.testing.assert_array_equal(old, new)
+    old, new = (Streams(model.streams, model.manifest.calibration.threshold, 256) for model in (before, after))
+    slots = [streams.slots(0, ["a"] * 50) for streams in (old, new)]
+    np.testing.assert_allclose(old.levels(slots[0], raw / 3.0), new.levels(slots[1], raw / threshold))
+    np.testing.assert_array_equal(before.streams.tail_score, after.streams.tail_score)
 
 
 def test_only_known_channels_are_watched_each_with_a_range() -> None:

@@ -191,7 +191,7 @@ def test_the_same_rows_and_windows_whether_they_lie_on_disk_or_not(context: str)
 
 def test_the_same_model_and_the_same_scores_whether_data_lie_on_disk_or_not(tmp_path: Path) -> None:
     data = str(write_csv(tmp_path / "data.csv", table(normal(500), normal(300, seed=1), names=("a", "né"))))
-    flags = ["--model", "pca", "--set", "rate=0.01"]
+    flags = ["--model", "pca", "--false-alarms", "1/100s"]
     models, scores = [], []
     for name, limit in (("memory", 1 << 30), ("disk", 0)):
         model, out = str(tmp_path / name), str(tmp_path / f"{name}.csv")

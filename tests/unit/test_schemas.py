@@ -54,7 +54,7 @@ MANIFEST = Manifest(
     channels=(Channel(name="temperature", unit="°C", min=10, max=30), Channel(name="flow")),
     window=10,
     interval_s=1,
-    calibration=Calibration(rate=1e-3, readings=1000, threshold=0.5, floor=1e-6),
+    calibration=Calibration(rate=1 / 7, readings=1000, threshold=0.5, floor=1e-6),
     training=Training(
         start="2024-05-01T00:00:00Z", end="2024-05-02T00:00:00Z", readings=86400, streams=1,
         calibration_start="2024-05-01T18:00:00Z", data_sha256="0" * 64, seed=0,
@@ -126,7 +126,7 @@ def test_a_manifest_round_trips_and_fits_its_schema() -> None:
     assert Manifest.model_validate_json(text) == MANIFEST
     schema("manifest").validate(json.loads(text))
     with pytest.raises(ValidationError, match="format_version"):
-        Manifest.model_validate(MANIFEST.model_dump() | {"format_version": 2})
+        Manifest.model_validate(MANIFEST.model_dump() | {"format_version": 1})
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,13 @@ from trainer.worst import Trace, Worst
 
 def report(**changes: object) -> Report:
     fields: dict[str, object] = {
-        "settings": {"model": "tiny", "rate": 0.001},
+        "settings": {"model": "tiny", "false_alarms": "1/7d"},
         "fit_loss": [0.5],
         "validation_loss": [None],
         "best": 0,
         "windows": {"fit": 100, "validation": 0, "calibration": 10},
         "lines": [Line(stream="a", times=[0.0, 1.0], scores=[0.5, 2.0])],
-        "streams": [StreamRow(name="a", readings=200, scores=10, threshold=3.0, own=False)],
+        "streams": [StreamRow(name="a", readings=200, scores=10, threshold=3.0, factor=1.0)],
         "usual_error": [0.1, 0.0, 2.0],
         "above": 1,
         "warnings": ["<few> scores"],
@@ -159,11 +159,11 @@ def test_a_grid_that_does_not_move_can_be_drawn() -> None:
 
 def test_streams_show_what_was_measured_and_a_dash_for_what_was_not() -> None:
     row = StreamRow(
-        name="<b>", readings=200, scores=10, threshold=3.0, own=True, median=0.25, largest=1.5, above=0.0123,
+        name="<b>", readings=200, scores=10, threshold=3.0, factor=2.0, median=0.25, largest=1.5, above=0.0123,
         episodes=0.5, error=0.4321,
     )  # fmt: skip
     text = render(
-        tiny_model(), report(streams=[row, StreamRow(name="b", readings=1, scores=0, threshold=3, own=False)])
+        tiny_model(), report(streams=[row, StreamRow(name="b", readings=1, scores=0, threshold=3, factor=1.0)])
     )
     assert all(f'<td class="n">{cell}</td>' in text for cell in ("0.25", "1.5", "1.23%", "0.50", "0.432", "–"))
     assert "&lt;b&gt;" in text

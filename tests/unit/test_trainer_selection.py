@@ -16,7 +16,7 @@ from trainer.pipeline import drafted, learn
 from trainer.selection import CANDIDATES, EXCUSED, NORMAL, Rehearsal, Trial, average_precision, best_of, choose
 from trainer.settings import FitSettings
 
-SETTINGS = FitSettings(rate=0.01, epochs=3, context="none")
+SETTINGS = FitSettings(false_alarms="1/100s", epochs=3, context="none")
 
 
 def test_average_precision_is_scikit_learns() -> None:

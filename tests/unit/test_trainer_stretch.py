@@ -7,7 +7,9 @@ import pytest
 
 from detector.engine.incidents import Policy
 from trainer.calibrate import Calibrated
+from trainer.episodes import peaks_of
 from trainer.stretch import DAY_NS, fared
+from trainer.tails import fit_tail
 
 MINUTE_NS = DAY_NS // 1440
 
@@ -15,15 +17,26 @@ MINUTE_NS = DAY_NS // 1440
 def calibrated(scores: dict[int, list[float]], streams: int, threshold: float = 2.0) -> Calibrated:
     """Scores in thresholds of some streams, a reading every minute, in order of arrival."""
     rows = sorted((at, s, score) for s, own in scores.items() for at, score in enumerate(own))
+    rows.sort(key=lambda row: (row[1], row[0]))
+    times = np.array([at * MINUTE_NS for at, _, _ in rows], np.int64)
+    stream = np.array([s for _, s, _ in rows], np.int64)
+    score = np.array([score * threshold for _, _, score in rows])
+    peaks = peaks_of(score, times, stream, streams, MINUTE_NS, 13, Policy())
     return Calibrated(
+        rate=1 / 7,
         group=threshold,
         threshold=np.full(streams, threshold),
-        own=np.zeros(streams, bool),
+        interval=None,
+        factor=np.ones(streams),
         tail_score=np.empty(0),
         tail_p=np.empty(0),
-        times=np.array([at * MINUTE_NS for at, _, _ in rows], np.int64),
-        stream=np.array([s for _, s, _ in rows], np.int64),
-        score=np.array([score * threshold for _, _, score in rows]),
+        times=times,
+        stream=stream,
+        score=score,
+        peaks=peaks,
+        fitted=fit_tail(peaks.strength, float(peaks.days.sum()), peaks.gap_days),
+        order=np.argsort(-peaks.strength, kind="stable"),
+        share=1.0,
         warnings=[],
     )
 

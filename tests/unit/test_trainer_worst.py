@@ -22,9 +22,9 @@ WRONG = 520
 
 
 def fitted(model: str, readings: Table) -> tuple[Draft, Calibrated]:
-    settings = FitSettings(model=model, rate=0.05, smoothing_span=1, context="none")
+    settings = FitSettings(model=model, false_alarms="1/20s", smoothing_span=1, context="none")
     draft = drafted(readings, settings, None, lambda _: None)
-    return draft, calibrate(draft.model, readings, draft.data, settings.rate)
+    return draft, calibrate(draft.model, readings, draft.data, settings.false_alarms)
 
 
 def with_fault(rows: int = ROWS, seed: int = 0, channel: int = 2) -> np.ndarray:

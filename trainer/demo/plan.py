@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from detector.engine.calibration import needed
 from detector.engine.model import Model
 from schemas.errors import SettingsError
 from schemas.manifest import Calibration
@@ -75,6 +73,7 @@ def fit_settings(seed: int = 0) -> FitSettings:
         learning_rate=3e-3,
         epochs=150,
         patience=30,
+        false_alarms="1/1h",  # what is seen of normal is too short for more
         calibration_share=0.25,
         validation_share=0.1,
         # a change of 4 % of what a sensor can do is never more than ordinary: a minute and a half does not show
@@ -99,33 +98,28 @@ def detector_settings() -> DetectorSettings:
 
 
 def raised(model: Model, floor: float) -> Model:
-    """The model with its threshold raised to ``floor`` (raw score) where it was lower; p-values stay what they were."""
+    """The model with its threshold raised to ``floor`` (raw score) where it was lower; its tail stays what it was."""
     calibration, streams = model.manifest.calibration, model.streams
     threshold = np.maximum(streams.threshold, floor)
     group = max(calibration.threshold, floor)
-    scale = calibration.threshold / group  # the tail counts in thresholds
     return Model(
         model.manifest.model_copy(
             update={"calibration": calibration.model_copy(update={"threshold": group, "floor": floor})}
         ),
         model.graph,
-        replace(streams, threshold=threshold, tail_score=streams.tail_score * scale),
+        replace(streams, threshold=threshold),
     )
 
 
 def threshold_words(calibration: Calibration) -> str:
     """Which threshold was used, and what it is worth."""
     threshold, readings = calibration.threshold, calibration.readings
-    enough = needed(calibration.rate)
     if threshold <= calibration.floor:
         how = f"the demo's least: all {readings} scores of the calibration stretch were far below it"
-    elif readings >= enough:
-        how = f"what one normal reading in {1 / calibration.rate:,.0f} exceeds, by {readings} scores"
     else:
-        times = 1 + math.log(enough / readings)
         how = (
-            f"the largest of the {readings} scores of the calibration stretch, times {times:.1f}: as much more as an "
-            f"exponential tail would reach in {enough:,} readings"
+            f"what {calibration.peaks} peaks of the {readings} scores of the calibration stretch let expect of a false "
+            f"alarm in {calibration.false_alarms.partition('/')[2]}"
         )
     return (
         f"raw score {threshold:.3g}: {how}. A minute and a half carries no promise about a day or a week of false "

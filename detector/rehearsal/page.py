@@ -12,7 +12,7 @@ from detector.page.document import page
 from detector.page.plots import STYLE as PLOTS
 from detector.page.text import duration, key, percent, plural, table
 from detector.rehearsal.charts import BINS, COLOURS, picture, timeline, used
-from detector.rehearsal.record import Record
+from detector.rehearsal.record import WEEK_S, Record
 from detector.rehearsal.sent import IN_FULL, Incident, only_in
 from schemas.alert import Ended, Kind, Severity
 from schemas.moment import SECOND_NS, format_time
@@ -116,6 +116,14 @@ def _verdict(record: Record) -> Iterable[str]:
         return
     if not record.tally.scored.sum():
         yield '<p class="warning">No reading was scored: all were in warm-up, late or twice there.</p>'
+    if hidden := record.counts["not_published"]:
+        yield (
+            f'<p class="warning">{plural(hidden, "score")} above the threshold would not have been published: a stream '
+            f"that the model was not fitted on publishes nothing for its first {record.settings.unseen_readings:,} "
+            "readings (--unseen-readings).</p>"
+        )
+    if dropped := record.counts["late"] + record.counts["duplicate"]:
+        yield f'<p class="warning">{plural(dropped, "reading")} came late or twice and would have been dropped.</p>'
     if not record.sent.incidents:
         yield "<p><b>Nothing would have been sent.</b></p>"
 
@@ -239,7 +247,7 @@ def _stream_table(record: Record, ranked: Sequence[int]) -> Iterable[str]:
         if len(ranked) <= LISTED
         else f"<h3>The noisiest {LISTED} of {len(ranked):,} streams</h3>"
     )
-    yield table(heads, rows, ("", "n", "n", "", "n", "n", "n"))
+    yield table(heads, rows, ("", "n", "n", "wordy", "n", "n", "n"))
 
 
 def _by_stream(record: Record) -> dict[str, list[Incident]]:
@@ -336,12 +344,13 @@ def _promised(record: Record) -> str:
 
 
 def _rate(count: int, weeks: float) -> str:
-    return "–" if weeks <= 0 else number(count / weeks)
+    """A week's; of less than a day it would say nothing."""
+    return "–" if 7 * weeks < 1 else number(count / weeks)
 
 
 def _watched(weeks: float) -> str:
     if weeks * 7 < 1:
-        return f"{number(weeks * 7 * 24)} hours"
+        return span(weeks * WEEK_S)
     return f"{number(weeks * 7)} days" if weeks < 10 else f"{number(weeks)} weeks"
 
 

@@ -53,6 +53,7 @@ class Record:
     def __init__(self, engine: Engine, settings: DetectorSettings, table: Table, *, traced: bool = True) -> None:
         self.settings, self.table = settings, table
         self.sent = Sent()
+        self.counts: Counter[str] = Counter()
         self._engine = engine
         n, C = len(table), len(engine.model.manifest.channels)
         self._slot = empty((n,), np.int32)
@@ -67,6 +68,7 @@ class Record:
         self._alert[rows] = scored.alert
         if self._expected.shape[1]:
             self._expected[rows] = scored.expected
+        self.counts += scored.counts
         for published in scored.published:
             self.sent.add(published.alert)
 

@@ -33,17 +33,18 @@ from schemas.moment import SECOND_NS, format_time
 from schemas.settings import DetectorSettings
 
 START = 1_704_067_200  # 2024-01-01
+STEP = 600
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A model folder of the streams a and b, which are 0 but for a little."""
-    write_model(tiny_model(interval_s=60.0), tmp_path / "model")
+    write_model(tiny_model(interval_s=STEP), tmp_path / "model")
     return tmp_path
 
 
 def write(path: Path, streams: tuple[str, ...] = ("a", "b"), count: int = 400, loud: tuple[range, ...] = ()) -> Path:
-    """One reading a minute of each stream; stream ``a`` is loud for a while."""
+    """One reading every ten minutes of each stream; the first is loud for a while."""
     rng = np.random.default_rng(0)
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
@@ -51,7 +52,7 @@ def write(path: Path, streams: tuple[str, ...] = ("a", "b"), count: int = 400, l
         for t in range(count):
             for stream in streams:
                 high = 9.0 * any(t in part for part in loud) * (stream == streams[0])
-                rows.writerow([format_time((START + 60 * t) * SECOND_NS), stream, *(high + rng.normal(0, 0.1, 3))])
+                rows.writerow([format_time((START + STEP * t) * SECOND_NS), stream, *(high + rng.normal(0, 0.1, 3))])
     return path
 
 
@@ -86,7 +87,7 @@ def test_its_numbers_are_those_of_the_other_files(folder: Path) -> None:
     assert len(opened) >= 2
     assert facts(text)[0] == f"{len(opened)}"
     assert f"{len(sent)} messages sent" in text
-    weeks = len(scored) * 60 / (7 * 86_400)
+    weeks = len(scored) * STEP / (7 * 86_400)
     assert float(facts(text)[1].replace(",", "")) == pytest.approx(len(opened) / weeks, rel=0.01)
     assert "promised: false ones at most 1<" in text  # one a week is what the tiny model promises
     assert facts(text)[2] == f"{alarmed / len(rows):.2%}"
@@ -151,6 +152,17 @@ def test_nothing_would_have_been_sent(folder: Path) -> None:
     assert "<section" not in text
 
 
+def test_what_a_new_stream_does_not_publish_is_said(folder: Path) -> None:
+    data = write(folder / "data.csv", ("new", "b"), loud=LOUD[:1])
+    with data.open("a") as file:
+        file.write(data.read_text().splitlines()[-1] + "\n")
+    text = rehearse(folder, data)
+    assert re.search(r"\d+ scores above the threshold would not have been published", text)
+    assert "1 reading came late or twice" in text
+    text = rehearse(folder, data, "--unseen-readings", "10")
+    assert "would not have been published" not in text
+
+
 def test_a_few_readings_in_warm_up(folder: Path) -> None:
     text = rehearse(folder, write(folder / "data.csv", count=2), "--compare", "incident_k=1")
     assert "Nothing would have been sent." in text
@@ -169,7 +181,7 @@ def test_history_is_no_part_of_it(folder: Path) -> None:
     lines = write(folder / "all.csv", count=400).read_text().splitlines()
     (folder / "data.csv").write_text("\n".join([lines[0], *lines[401:]]))
     text = rehearse(folder, folder / "data.csv", "--history", str(history))
-    assert "over 400 readings of 2 streams, 2024-01-01 03:20 UTC" in text
+    assert "over 400 readings of 2 streams, 2024-01-02 09:20 UTC" in text
     assert facts(text)[0] == "0"
 
 
@@ -197,7 +209,7 @@ def test_it_may_not_be_written_over_what_is_read(folder: Path, capsys: pytest.Ca
 
 def test_names_are_escaped_wherever_they_stand(folder: Path) -> None:
     evil = '<script>&"a"</script>'
-    model = tiny_model(interval_s=60.0, streams=(evil,))
+    model = tiny_model(interval_s=STEP, streams=(evil,))
     channels = tuple(Channel(name=f"{evil}{c}", unit=evil) for c in range(3))
     model = replace(model, manifest=model.manifest.model_copy(update={"channels": channels, "group": evil}))
     write_model(model, folder / "evil")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from detector.flags import add_flags, given
+from schemas.command import Verb
 from schemas.errors import ResidualError
 from schemas.settings import DetectorSettings
 
@@ -70,7 +71,31 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add_flags(score, DetectorSettings, only)
     score.set_defaults(command=_score)
+    _add_tell(commands)
     return parser
+
+
+def _add_tell(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    tell = commands.add_parser(
+        "tell",
+        help="tell the detectors of a group that a stream's level is normal now, or that it is still wrong",
+        description="accept: this level is normal now; it becomes the baseline, and incidents about it end. confirm: "
+        "it is still wrong; it must not become the baseline, and where it already has, that is taken back.",
+        epilog="Prints the command's id once the broker has it; detectors obey within about a second. Exit codes: 0 "
+        "told; 2 something must be changed first; 75 try again; 1 a bug.",
+    )
+    tell.add_argument("verb", choices=[verb.value for verb in Verb], help="what is said")
+    tell.add_argument("stream", metavar="STREAM", help="the stream that is meant")
+    tell.add_argument(
+        "--channel", action="append", default=[], metavar="NAME",
+        help="a channel that is meant; may be given several times; without it all are",
+    )  # fmt: skip
+    tell.add_argument("--note", default="", metavar="TEXT", help="why, for whoever reads it later")
+    tell.add_argument("--by", metavar="NAME", help="who says so")
+    tell.add_argument("--id", metavar="ID", help="what was told under this id counts once; default a fresh one")
+    only = ("bootstrap_servers", "group_id", "commands_topic", "startup_timeout", "log_level")
+    add_flags(tell, DetectorSettings, only)
+    tell.set_defaults(command=_tell)
 
 
 def _settings(namespace: argparse.Namespace) -> DetectorSettings:
@@ -86,6 +111,14 @@ def _run(namespace: argparse.Namespace) -> int:
     from detector.run import run  # here: offline scoring needs no Kafka client
 
     run(_settings(namespace))
+    return 0
+
+
+def _tell(namespace: argparse.Namespace) -> int:
+    from detector.tell import tell  # here: offline scoring needs no Kafka client
+
+    said = {"channels": namespace.channel, "note": namespace.note, "by": namespace.by, "name": namespace.id}
+    print(tell(_settings(namespace), namespace.verb, namespace.stream, **said))
     return 0
 
 

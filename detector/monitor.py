@@ -79,6 +79,10 @@ class Monitor(Observer):
         metrics.open_incidents.set(engine.open_incidents)
         metrics.streams.set(len(engine.streams))
 
+    def command(self, outcome: str) -> None:
+        """See ``Observer``."""
+        self.metrics.commands.labels(outcome).inc()
+
     def committed(self, transaction: Transaction, types: list[str], seconds: float) -> None:
         """See ``Observer``."""
         self.metrics.committed()

@@ -34,5 +34,8 @@ class Observer:
     def batch(self, records: int, decoded: list[Decoded], scored: Scored, engine: Engine) -> None:
         """A batch of this many records was scored."""
 
+    def command(self, outcome: str) -> None:
+        """An operator's command was ``applied``, ``repeated``, ``bad``, or is about a stream that is ``elsewhere``."""
+
     def committed(self, transaction: Transaction, types: list[str], seconds: float) -> None:
         """A transaction is visible; ``types``: the type of each alert in it."""

@@ -67,6 +67,7 @@ def _connect(settings: DetectorSettings) -> KafkaLog:
         alerts_topic=settings.alerts_topic,
         dead_letters_topic=settings.dead_letters_topic,
         state_topic=settings.state_topic_name,
+        commands_topic=settings.commands_topic_name,
         group_id=settings.group_id,
         replica_id=settings.replica_id,
         startup_timeout_s=settings.startup_timeout,

@@ -7,12 +7,16 @@ from state that is itself a function of [0, C).
 1. A partition that is assigned is stopped until it is restored: its committed offset C and, in that commit's metadata,
    R; the checkpoints and open incidents of the state topic.
 2. The records of [R, C) move the state again and publish nothing; a bucket takes only those from its own checkpoint on.
+   The journal's entries take their places among them.
 3. At C the incidents become those that were published, whatever the replay would say. From C on there is publishing.
 4. A batch: poll, until it is full or its oldest record has waited long enough → decode → score. Its alerts, dead
    letters and incident records join the open transaction; C is the log's position, never "the last record + 1".
 5. Commit at once where there is something to publish, else about once a second. The checkpoints whose turn it is ride
    along, each true for the C of this transaction.
-6. When the group moves on, or an outcome is unknown: everything uncommitted is dropped, state and all, and every
+6. About once a second, a look at the operators' commands. The batch in hand is finished first, so that the position is
+   the state's own; then each takes effect in the partitions that know its stream, and what comes of it, the journal's
+   entry and the place on the commands topic are committed at once, together.
+7. When the group moves on, or an outcome is unknown: everything uncommitted is dropped, state and all, and every
    partition that is still owned goes through step 1. Fenced, or past the watchdog: the process ends with 75.
 """
 
@@ -21,18 +25,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from detector.adapters.port import Committed, Log, Records, StateRecord, Transaction
+from detector.adapters.port import Commands, Committed, Log, Records, StateRecord, Transaction
 from detector.checkpoints import Checkpoint, Progress, Stored, incident_record
 from detector.decoding.decoded import Decoded, Decoder
 from detector.engine.alerts import Published
 from detector.engine.engine import Engine, Scored
 from detector.engine.readings import Readings
+from detector.engine.streams import bucket_of
+from detector.journal import Entry, Journal
 from detector.observer import Observer
+from schemas.command import Command
 from schemas.errors import Rebalanced
 from schemas.moment import MILLISECOND_NS, parse_time
 from schemas.settings import DetectorSettings
@@ -47,6 +55,9 @@ CATCHING_UP_POLL_S = 0.03
 
 #: Seconds between looks at how far behind the partitions are.
 LAG_S = 5.0
+
+#: Seconds between looks at the commands topic, where none is known to wait.
+COMMANDS_S = 1.0
 
 
 @dataclass(slots=True)
@@ -88,7 +99,10 @@ class Service:
         self._open = Transaction()
         self._published: list[Published] = []
         self._committed_at = self._looked_at = self._lag_at = time.monotonic()
-        self._incidents: dict[int, dict[str, tuple[int, int]]] = {}
+        self._incidents: dict[int, dict[str, bytes]] = {}
+        self._entries: dict[int, deque[Entry]] = {}  # by partition, those that a replay has not come to yet
+        self._commands = (0, 0)  # bounds of the commands topic at the last restore
+        self._look_at = 0.0  # when to look for commands again
 
     def run(self) -> None:
         """Until ``stop`` is set or, with ``stop_at_end``, the group has committed what was there at the start.
@@ -117,10 +131,10 @@ class Service:
             self._restore(assigned)
             if self._stop.is_set():
                 return False
+        self._obey()
         arrived = self._poll()
         if self._batch.count and (arrived == 0 or self._batch_closes()):
-            self._process(self._batch.records)
-            self._batch = Batch()
+            self._process_batch()
         if self._batch.count == 0 and self._commit_is_due(idle=arrived == 0):
             self._commit()
         self._report_lag()
@@ -133,6 +147,7 @@ class Service:
         self._forget()
         self._observer.ready(False, "restoring")
         self._observer.assigned(partitions)
+        self._commands = self._log.commands_bounds()
         starts = {}
         for partition in sorted(partitions):
             self._observer.beat()
@@ -142,9 +157,12 @@ class Service:
             self._forget()
             return
         for partition in sorted(partitions):
+            for entry in self._entries.pop(partition, ()):  # of C itself
+                self._replay_entry(partition, entry)
             self._engine.set_incidents(partition, self._incidents.pop(partition, {}))  # 3
         for partition, at in starts.items():
             self._log.start(partition, max(at, self._progress[partition].offset))
+        self._look_at = 0.0  # what operators said meanwhile comes first
         self._observer.ready(True, "watching")
         log_.info("owns partitions %s, restored in %.1f s", sorted(partitions), time.monotonic() - began)
 
@@ -160,6 +178,8 @@ class Service:
         for checkpoint in stored.checkpoints:
             self._engine.load(partition, checkpoint.data)
             progress.saved[checkpoint.bucket] = checkpoint.offset
+            progress.entries[checkpoint.bucket] = checkpoint.entries
+        self._open_journal(partition, stored.journal)
         self._incidents[partition] = stored.incidents
         if committed.offset < first:
             self._lost(partition, "unscored", first - committed.offset)
@@ -182,7 +202,25 @@ class Service:
                 )  # fmt: skip
         self._open.state += [StateRecord(partition, key, None) for key in records]
         self._progress[partition] = Progress(-1)
+        self._open_journal(partition, None)
         return start
+
+    def _open_journal(self, partition: int, journal: Journal | None) -> None:
+        """Go on with a partition's journal; where it has none, what operators have said so far was not meant for it."""
+        first, end = self._commands
+        known = journal is not None and first <= journal.considered <= end
+        if journal is None:
+            journal = Journal(considered=end)
+        elif not known:
+            log_.warning(
+                "partition %d: commands up to %d were considered, and there are %d to %d (made anew?): from %d on",
+                partition, journal.considered, first, end, first,
+            )  # fmt: skip
+            journal.considered = first
+        if not known:
+            self._open.state.append(journal.cursor(self._group, partition))
+        self._progress[partition].journal = journal
+        self._entries[partition] = deque(journal.entries)
 
     def _first_offset(self, partition: int) -> int:
         first, end = self._log.bounds(partition)
@@ -211,14 +249,34 @@ class Service:
             for records in self._log.poll(IDLE_POLL_S, self._settings.batch_size):
                 until = self._progress[records.partition].offset
                 cut = int(np.searchsorted(records.offsets, until))
-                if cut:
-                    self._replay_records(_first(records, cut))
+                self._replay_part(_part(records, 0, cut))
             positions = self._log.positions()
             for partition in [p for p in left if positions.get(p, -1) >= self._progress[p].offset]:
                 self._log.halt(partition)
                 del left[partition]
 
+    def _replay_part(self, records: Records) -> None:
+        """Records of one partition, with the journal's entries in their places."""
+        entries, at = self._entries[records.partition], 0
+        while entries and len(records.offsets) and entries[0].offset <= records.offsets[-1]:
+            cut = int(np.searchsorted(records.offsets, entries[0].offset))
+            self._replay_records(_part(records, at, cut))
+            self._replay_entry(records.partition, entries.popleft())
+            at = cut
+        self._replay_records(_part(records, at, len(records.offsets)))
+
+    def _replay_entry(self, partition: int, entry: Entry) -> None:
+        """What came of it is published already; only the state moves, where its checkpoint does not hold the entry."""
+        progress, stream = self._progress[partition], entry.command.stream
+        bucket = bucket_of(stream, self._engine.streams.buckets)
+        if entry.number < progress.entries[bucket] or stream not in self._engine.streams.of_partition(partition):
+            return  # (a stream is unknown here where retention deleted the records that told of it)
+        self._engine.apply(partition, entry.command)
+        progress.touch(np.array([bucket]), np.array([entry.offset]), time.monotonic())
+
     def _replay_records(self, records: Records) -> None:
+        if not len(records.offsets):
+            return
         decoded = self._decoder.decode(records)
         readings, partition = decoded.readings, records.partition
         buckets = self._engine.buckets(readings)
@@ -249,28 +307,27 @@ class Service:
         full = self._batch.count >= self._settings.batch_size
         return full or time.monotonic() >= self._batch.began + self._settings.batch_latency / 1000
 
-    def _process(self, records: list[Records]) -> None:
+    def _process_batch(self) -> None:
         began = time.monotonic()
-        decoded = [self._decoder.decode(r) for r in records]
+        decoded = [self._decoder.decode(r) for r in self._batch.records]
         ready = time.monotonic()
         scored = self._engine.process([d.readings for d in decoded])
         done = time.monotonic()
         self._note_changes(decoded, scored, done)
-        for published in scored.published:
-            alert = published.alert
-            self._open.alerts.append((published.stream.encode(), alert.to_bytes()))
-            self._open.state.append(
-                incident_record(
-                    self._group, published.partition, published.stream,
-                    published.opened, published.events, published.resolved,
-                )
-            )  # fmt: skip
-        self._published += scored.published
+        self._publish(scored.published)
         for d in decoded:
             self._open.dead_letters += d.dead_letters
         self._observer.stage("decode", ready - began)
         self._observer.stage("score", done - ready)
         self._observer.batch(self._batch.count, decoded, scored, self._engine)
+        self._batch = Batch()
+
+    def _publish(self, published: list[Published]) -> None:
+        """Alerts and their incident records join the open transaction."""
+        for event in published:
+            self._open.alerts.append((event.stream.encode(), event.alert.to_bytes()))
+            self._open.state.append(incident_record(self._group, event.partition, event.stream, event.record))
+        self._published += published
 
     def _note_changes(self, decoded: list[Decoded], scored: Scored, now: float) -> None:
         buckets = self._engine.streams.bucket(scored.slot)  # of all readings, in the order of `decoded`
@@ -286,13 +343,13 @@ class Service:
         if self._open.alerts or self._open.dead_letters:
             return True
         if idle and self._settings.stop_at_end:
-            return self._moved()
+            return self._moved() or bool(self._open.state)
         now = time.monotonic()
         if now - self._committed_at < self._settings.commit_interval:
             return False
         # checkpoints also while nothing arrives: else retention would one day delete what R still needs
         saves = any(progress.due(now - self._settings.checkpoint_age) for progress in self._progress.values())
-        return saves or self._moved()
+        return saves or self._moved() or bool(self._open.state)
 
     def _moved(self) -> bool:
         """Some position is not the committed one."""
@@ -302,11 +359,14 @@ class Service:
         began = time.monotonic()
         transaction, self._open = self._open, Transaction()
         positions = {p: at for p, at in self._log.positions().items() if p in self._progress}
-        saved = self._add_checkpoints(transaction, positions, began)
+        self._add_checkpoints(transaction, positions, began)
+        written = {record.partition for record in transaction.state}
         for partition, offset in positions.items():
             progress = self._progress[partition]
-            if offset != progress.offset or partition in saved:
-                transaction.offsets[partition] = Committed(offset, progress.replay_from(offset))
+            if offset != progress.offset or partition in written:
+                replay_from = progress.replay_from(offset)
+                transaction.offsets[partition] = Committed(offset, replay_from)
+                transaction.state += progress.journal.forget(self._group, partition, replay_from)
         self._log.commit(transaction)
         for partition, committed in transaction.offsets.items():
             self._progress[partition].offset = committed.offset
@@ -320,23 +380,21 @@ class Service:
             if self._on_published:
                 self._on_published(event)
 
-    def _add_checkpoints(self, transaction: Transaction, positions: dict[int, int], now: float) -> set[int]:
+    def _add_checkpoints(self, transaction: Transaction, positions: dict[int, int], now: float) -> None:
         """The checkpoints whose turn it is: oldest change first, as many as the budget since the last commit allows."""
         budget = self._settings.checkpoint_bytes * min(max(now - self._committed_at, 0.0), 10.0)
-        saved: set[int] = set()
         before = now - self._settings.checkpoint_age
         due = [(since, p, bucket) for p in positions for since, bucket in self._progress[p].due(before)]
         for _, partition, bucket in sorted(due):  # over all partitions: a busy one must not starve the others
             if budget <= 0:
                 break
             progress, offset = self._progress[partition], positions[partition]
-            checkpoint = Checkpoint(bucket, offset, self._engine.dump(partition, bucket))
+            data = self._engine.dump(partition, bucket)
+            checkpoint = Checkpoint(bucket, offset, data, progress.journal.count)
             records = list(checkpoint.records(self._group, partition, progress.chunks.get(bucket, 0)))
             transaction.state += records
             progress.mark_saved(bucket, offset, sum(r.value is not None for r in records))
             budget -= len(checkpoint.data)
-            saved.add(partition)
-        return saved
 
     def _report_lag(self) -> None:
         """Every few seconds, since it asks the broker."""
@@ -346,7 +404,70 @@ class Service:
             bounds = {p: self._log.bounds(p) for p in self._progress}
             self._observer.lag({p: end - max(self._progress[p].offset, first) for p, (first, end) in bounds.items()})
 
-    # -- 6: drop, end ------------------------------------------------------------------------------------------------
+    # -- 6: commands -------------------------------------------------------------------------------------------------
+
+    def _obey(self) -> None:
+        """Look for commands, where it is time to, and let each take effect that concerns a partition of ours."""
+        if not self._progress or time.monotonic() < self._look_at:
+            return
+        first = min(progress.journal.considered for progress in self._progress.values())
+        waiting = first < self._commands[1]  # known since the restore
+        commands = self._log.commands(first, IDLE_POLL_S if waiting else 0)
+        if commands.next > first:
+            self._consider(commands)
+        self._look_at = 0.0 if waiting else time.monotonic() + COMMANDS_S
+
+    def _consider(self, commands: Commands) -> None:
+        read = [(offset, command) for offset, value in commands.found if (command := self._understood(offset, value))]
+        if read and self._batch.count:
+            self._process_batch()
+        positions, applied = self._log.positions(), False
+        for offset, command in read:
+            for partition in self._concerned(offset, command):
+                self._apply(partition, command, positions[partition])
+                applied = True
+        for partition, progress in self._progress.items():
+            progress.journal.considered = max(progress.journal.considered, commands.next)
+            self._open.state.append(progress.journal.cursor(self._group, partition))
+        if applied:
+            self._commit()
+
+    def _understood(self, offset: int, value: bytes | None) -> Command | None:
+        """The command; None, with a word in the log, where it is none or names what the model does not have."""
+        try:
+            command = Command.from_bytes(value)
+        except ValueError as error:
+            why = str(error)
+        else:
+            unknown = sorted(set(command.channels) - set(self._engine.model.manifest.channel_names))
+            if not unknown:
+                return command
+            why = f"the model has no channels {', '.join(unknown)}"
+        log_.warning("command %d was ignored: %s", offset, why)
+        self._observer.command("bad")
+        return None
+
+    def _concerned(self, offset: int, command: Command) -> list[int]:
+        """The partitions that know the stream and have neither considered this record nor obeyed this id before."""
+        new = [p for p, progress in self._progress.items() if progress.journal.considered <= offset]
+        known = [p for p in new if command.stream in self._engine.streams.of_partition(p)]
+        fresh = [p for p in known if command.id not in self._progress[p].journal.ids]
+        if new:
+            outcome = "applied" if fresh else "repeated" if known else "elsewhere"
+            where = f"partition {', '.join(map(str, fresh))}" if fresh else "nothing to do here"
+            log_.info("%s %r (%s): %s, %s", command.command, command.stream, command.id, outcome, where)
+            self._observer.command(outcome)
+        return fresh
+
+    def _apply(self, partition: int, command: Command, offset: int) -> None:
+        """It takes effect before the record with ``offset``, the position of the partition."""
+        progress = self._progress[partition]
+        self._publish(self._engine.apply(partition, command))
+        self._open.state.append(progress.journal.add(self._group, partition, offset, command))
+        bucket = bucket_of(command.stream, self._engine.streams.buckets)
+        progress.touch(np.array([bucket]), np.array([offset]), time.monotonic())
+
+    # -- 7: drop, end ------------------------------------------------------------------------------------------------
 
     def _drop(self, why: str) -> None:
         log_.info("the group moved on (%s): what was not committed is dropped and will be done again", why)
@@ -358,15 +479,15 @@ class Service:
         self._engine.clear()
         self._progress.clear()
         self._incidents.clear()
+        self._entries.clear()
         self._batch, self._open, self._published = Batch(), Transaction(), []
 
     def _finish(self) -> None:
         """Finish the batch and commit; if the group moves on meanwhile, the next owner does it."""
         try:
             if self._batch.count:
-                self._process(self._batch.records)
-                self._batch = Batch()
-            if self._progress and (self._open.alerts or self._open.dead_letters or self._moved()):
+                self._process_batch()
+            if self._progress and (self._open or self._moved()):
                 self._commit()
         except Rebalanced as moved:
             self._drop(str(moved))
@@ -391,21 +512,22 @@ class Service:
 def summary(published: Published) -> str:
     """One line for a log: what happened, where, and which channels gave it away."""
     alert = published.alert
-    what = "resolved" if published.resolved else "opened"
+    what = alert.type.value.rpartition(".")[2]
     channels = ", ".join(
         f"{c.name} {c.share:.0%} (observed {'nothing' if c.observed is None else f'{c.observed:g}'}, "
         f"expected {'nothing' if c.expected is None else f'{c.expected:g}'})"
         for c in alert.data.channels
     )
-    head = f"incident {alert.data.incident} {what}: {published.stream} at {alert.time}, score {alert.data.score:.3g}"
-    return f"{head}: {channels}"
+    score = "no score" if alert.data.score is None else f"score {alert.data.score:.3g}"
+    head = f"incident {alert.data.incident} {what}: {published.stream} at {alert.time}, {score}"
+    return f"{head}: {alert.data.summary or channels}"
 
 
-def _first(records: Records, count: int) -> Records:
+def _part(records: Records, start: int, end: int) -> Records:
     return Records(
         records.partition,
-        records.offsets[:count],
-        records.timestamps[:count],
-        records.keys[:count],
-        records.values[:count],
+        records.offsets[start:end],
+        records.timestamps[start:end],
+        records.keys[start:end],
+        records.values[start:end],
     )

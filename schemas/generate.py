@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode
 
 from schemas.alert import ALERT_VERSION, Alert
+from schemas.command import COMMAND_VERSION, Command
 from schemas.manifest import MANIFEST_VERSION, Manifest
 from schemas.reading import READING_VERSION, Reading
 from schemas.settings import SETTINGS_VERSION, DetectorSettings
@@ -19,6 +20,7 @@ FOLDER = Path(__file__).resolve().parent / "json"
 #: Version and model by the name of the file.
 SCHEMAS: dict[str, tuple[int, type[BaseModel]]] = {
     "alert": (ALERT_VERSION, Alert),
+    "command": (COMMAND_VERSION, Command),
     "manifest": (MANIFEST_VERSION, Manifest),
     "reading": (READING_VERSION, Reading),
     "settings": (SETTINGS_VERSION, DetectorSettings),
@@ -28,8 +30,8 @@ SCHEMAS: dict[str, tuple[int, type[BaseModel]]] = {
 def generate() -> dict[str, str]:
     """Text of each file by its name.
 
-    What is written (alerts, manifests) is described as it is written: every field is there. What is read (readings,
-    settings) is described as it is read.
+    What is written (alerts, manifests) is described as it is written: every field is there. What is read (commands,
+    readings, settings) is described as it is read.
     """
     return {f"{name}.v{version}.json": _text(name, version, model) for name, (version, model) in SCHEMAS.items()}
 
@@ -56,7 +58,7 @@ def write(folder: Path = FOLDER) -> list[str]:
 
 
 def _text(name: str, version: int, model: type[BaseModel]) -> str:
-    mode: JsonSchemaMode = "validation" if name in ("reading", "settings") else "serialization"
+    mode: JsonSchemaMode = "validation" if name in ("command", "reading", "settings") else "serialization"
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:residual:{name}:{version}",

@@ -118,6 +118,7 @@ class DetectorSettings(Settings):
     alerts_topic: str = Field("alerts", description="topic for alert events; made where missing")
     dead_letters_topic: str = Field("dead-letters", description="topic for records that cannot be read; made likewise")
     state_topic: str | None = Field(None, description="compacted topic for the state (residual-state-<group-id>)")
+    commands_topic: str | None = Field(None, description="topic for operators' words (residual-commands-<group-id>)")
     group_id: str = Field("residual", min_length=1, max_length=200, description="consumer group")
     replica_id: str | None = Field(None, min_length=1, max_length=40, description="lasting name of this replica")
     start: str = Field("earliest", alias="from", description="where nothing is committed: earliest, latest or a time")
@@ -145,7 +146,9 @@ class DetectorSettings(Settings):
     threads: int = Field(1, ge=1, le=256, description="threads of ONNX Runtime")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
-    @field_validator("readings_topic", "alerts_topic", "dead_letters_topic", "state_topic", "group_id")
+    @field_validator(
+        "readings_topic", "alerts_topic", "dead_letters_topic", "state_topic", "commands_topic", "group_id"
+    )
     @classmethod
     def _a_topic(cls, name: str | None) -> str | None:
         if name is not None and not _TOPIC.fullmatch(name):
@@ -173,6 +176,7 @@ class DetectorSettings(Settings):
             "alerts": self.alerts_topic,
             "dead-letters": self.dead_letters_topic,
             "state": self.state_topic_name,
+            "commands": self.commands_topic_name,
         }
         for first, second in combinations(topics, 2):
             if topics[first] == topics[second]:
@@ -185,3 +189,8 @@ class DetectorSettings(Settings):
     def state_topic_name(self) -> str:
         """The state topic, by default named after the consumer group."""
         return self.state_topic or f"residual-state-{self.group_id}"
+
+    @property
+    def commands_topic_name(self) -> str:
+        """The commands topic, by default named after the consumer group."""
+        return self.commands_topic or f"residual-commands-{self.group_id}"

@@ -70,8 +70,8 @@ class KafkaCluster:
         self._writer: KafkaProducer | None = None
 
     def member(self, replica_id: str | None = None, **settings: Any) -> KafkaLog:
-        names = {"alerts": "alerts_topic", "dead": "dead_letters_topic", "state": "state_topic"}
-        topics = {setting: f"{self.group}-{name}" for name, setting in names.items()}
+        names = {"alerts": "alerts", "dead": "dead_letters", "state": "state", "commands": "commands"}
+        topics = {f"{setting}_topic": f"{self.group}-{name}" for name, setting in names.items()}
         wanted = {
             "readings_topic": self.readings,
             "group_id": self.group,

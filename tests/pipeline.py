@@ -100,6 +100,7 @@ def serve(
     observer: Observer | None = None,
     stop: threading.Event | None = None,
     policy: Policy = POLICY,
+    engine: Engine | None = None,
     **settings: object,
 ) -> None:
     """Run a service to the end of the log (or until ``stop``)."""
@@ -108,4 +109,4 @@ def serve(
     )
     log = log or MemoryLog(broker, chosen.group_id)
     decoder = JsonDecoder(model.manifest.channel_names, broker.topic)
-    Service(log, Engine(model, policy), decoder, chosen, observer, stop).run()
+    Service(log, engine or Engine(model, policy), decoder, chosen, observer, stop).run()

@@ -26,12 +26,13 @@ from kafka import errors as vendor
 from kafka.admin import OffsetSpec
 
 from detector.adapters.kafka_clients import Clients, patiently
+from detector.adapters.kafka_commands import FETCH_WAIT_MS, CommandsTopic
 from detector.adapters.kafka_errors import VENDOR, translate
 from detector.adapters.kafka_member import Member
 from detector.adapters.kafka_publisher import Outdated, Publisher, from_metadata
 from detector.adapters.kafka_state import StateTopic
 from detector.adapters.kafka_topics import Topics, ensure_topics
-from detector.adapters.port import Committed, Records, Transaction
+from detector.adapters.port import Commands, Committed, Records, Transaction
 from schemas.errors import Rebalanced, TopicError
 
 log = logging.getLogger(__name__)
@@ -53,8 +54,8 @@ class KafkaLog:
     """One member of a consumer group, with its producer and the reader of its state. See ``port.Log``.
 
     Connects when it is made. Raises BrokerUnavailable where nobody answers within ``startup_timeout_s``, TopicError
-    where the readings topic is missing or the state topic does not fit, AccessError where the broker refuses. Later on
-    a question to the brokers may take ``startup_timeout_s`` as well, then BrokerUnavailable is raised.
+    where the readings topic is missing or another does not fit, AccessError where the broker refuses. Later on a
+    question to the brokers may take ``startup_timeout_s`` as well, then BrokerUnavailable is raised.
     ``client``: further settings of kafka-python for every connection (security).
     """
 
@@ -66,6 +67,7 @@ class KafkaLog:
         alerts_topic: str,
         dead_letters_topic: str,
         state_topic: str,
+        commands_topic: str,
         group_id: str,
         replica_id: str | None = None,
         startup_timeout_s: float = 60.0,
@@ -84,7 +86,7 @@ class KafkaLog:
         self._closed = False
         self._closers: list[Callable[[], None]] = []  # in the order of opening
         replica = replica_id or str(uuid.uuid4())
-        topics = Topics(readings_topic, alerts_topic, dead_letters_topic, state_topic)
+        topics = Topics(readings_topic, alerts_topic, dead_letters_topic, state_topic, commands_topic)
         self._clients = Clients(bootstrap_servers, f"residual-{replica}", client)
         try:
             self._admin = self._open_admin(deadline)
@@ -108,6 +110,8 @@ class KafkaLog:
             self._closers.append(lambda: self._state.close(int(CLOSE_S * 1000)))
             with self._asking(f"reading {state_topic}"):
                 self._state.peek(range(len(self._partitions)))
+            self._commands = CommandsTopic(self._clients.consumer(deadline, FETCH_WAIT_MS), commands_topic)
+            self._closers.append(lambda: self._commands.close(int(CLOSE_S * 1000)))
             self._publisher = Publisher(
                 self._clients,
                 topics,
@@ -208,6 +212,16 @@ class KafkaLog:
         """See ``Log.read_state``. Raises TopicError where the state is another consumer group's."""
         with self._asking(f"reading {self._state.topic}"):
             return self._state.read(partition)
+
+    def commands(self, offset: int, timeout_s: float) -> Commands:
+        """See ``Log.commands``."""
+        with self._asking(f"reading {self._commands.topic}"):
+            return self._commands.read(offset, timeout_s)
+
+    def commands_bounds(self) -> tuple[int, int]:
+        """See ``Log.commands_bounds``."""
+        with self._asking(f"asking for the end of {self._commands.topic}"):
+            return self._commands.bounds(self._patience_ms)
 
     def _high_watermark(self, tp: TopicPartition) -> int:
         found = self._ask_admin(

@@ -2,8 +2,9 @@
 
 * admin     looks for topics, makes them, and asks for offsets that no group membership is needed for
 * consumer  the member of the group: reads the readings
-* reader    reads the state topic; belongs to no group
+* reader    reads the state topic, another the commands topic; belongs to no group
 * producer  writes everything that leaves, in transactions
+* writer    writes a command, for the operator's program
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Clients:
             raise SettingsError(f"{self.servers} runs Kafka {'.'.join(map(str, version))}: 2.5 or newer is needed")
         return admin
 
-    def consumer(self, deadline: float, **config: Any) -> KafkaConsumer:
+    def consumer(self, deadline: float, fetch_wait_ms: int = FETCH_WAIT_MS, **config: Any) -> KafkaConsumer:
         """A consumer that sees what is committed and nothing else, and leaves offsets alone."""
         return self._open(
             KafkaConsumer,
@@ -95,7 +96,7 @@ class Clients:
             allow_auto_create_topics=False,
             partition_assignment_strategy=[RangePartitionAssignor],
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
-            fetch_max_wait_ms=FETCH_WAIT_MS,
+            fetch_max_wait_ms=fetch_wait_ms,
             check_crcs=True,
             metrics_enabled=False,  # they cost per record, and nobody reads them
             **config,
@@ -125,6 +126,19 @@ class Clients:
             discard(producer)
             raise
         return producer
+
+    def writer(self, deadline: float) -> KafkaProducer:
+        """A producer without transactions, whose records count when every replica in sync has them."""
+        return self._open(
+            KafkaProducer,
+            deadline,
+            enable_idempotence=True,
+            acks="all",
+            max_block_ms=max(int(1000 * (deadline - time.monotonic())), 1000),
+            delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+        )
 
     def _open(self, client: Callable[..., T], deadline: float, **config: Any) -> T:
         left_s = max(deadline - time.monotonic(), 1.0)

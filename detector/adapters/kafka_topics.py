@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from kafka import KafkaAdminClient
@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 #: Dead letters and checkpoints: a record of 1.9 MB with its headers, a chunk of 0.5 MB many times over.
 MAX_MESSAGE_BYTES = 2_097_152
 
+#: Commands are obeyed in the order in which they were given: that takes one partition.
+COMMANDS_PARTITIONS = 1
+
 #: The smallest that Kafka 4 takes; small segments are compacted soon, so that a restore reads little twice.
 STATE_SEGMENT_BYTES = 1_048_576
 
@@ -30,53 +33,71 @@ LOOK_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The names of the four topics of a detector."""
+    """The names of the topics of a detector."""
 
     readings: str
     alerts: str
     dead_letters: str
     state: str
+    commands: str
 
 
 def ensure_topics(admin: KafkaAdminClient, topics: Topics, deadline: float) -> dict[str, int]:
     """The number of partitions of each topic by name, once all are there; ``deadline`` in ``time.monotonic`` seconds.
 
-    Raises TopicError where the readings topic is missing or the state topic has another number of partitions,
+    Raises TopicError where the readings topic is missing or the state or commands topic has another layout,
     AccessError where the broker refuses, BrokerUnavailable where new topics get no leader in time.
     """
-    found = _look_for(admin, topics, topics.readings)
+    found = _look_for(admin, topics, {topics.readings})
     if topics.readings not in found:
         raise TopicError(
             f"there is no topic {topics.readings}: name another with --readings-topic, or make it, for example with "
             f"kafka-topics.sh --create --topic {topics.readings} --partitions 6"
         )
     partitions = found[topics.readings]
-    missing = {name: configs for name, configs in _wanted(topics).items() if name not in found}
+    missing = {name: wanted for name, wanted in _wanted(topics, partitions).items() if name not in found}
     if missing:
-        _create(admin, missing, partitions)
+        _create(admin, missing)
         _wait(admin, list(missing), deadline)
-        found = _look_for(admin, topics, topics.state)
+        found = _look_for(admin, topics, set(missing))
     count = found.get(topics.state)
     if count != partitions:
         raise TopicError(
             f"the state topic {topics.state} has {count} partitions and {topics.readings} has {partitions}: they must "
             "be equal; name another with --state-topic, or use another --group-id"
         )
+    if found.get(topics.commands) != COMMANDS_PARTITIONS:
+        raise TopicError(
+            f"the commands topic {topics.commands} has {found.get(topics.commands)} partitions and must have "
+            f"{COMMANDS_PARTITIONS}, so that commands have an order: name another with --commands-topic"
+        )
     return found
 
 
-def _look_for(admin: KafkaAdminClient, topics: Topics, name: str) -> dict[str, int]:
-    """Partitions by name, once ``name`` is among them, or ``LOOK_S`` have passed."""
+def _look_for(admin: KafkaAdminClient, topics: Topics, names: set[str]) -> dict[str, int]:
+    """Partitions by name, once all of ``names`` are among them, or ``LOOK_S`` have passed."""
     deadline = time.monotonic() + LOOK_S
-    while name not in (found := partition_counts(admin, topics)) and time.monotonic() < deadline:
+    while not names <= (found := partition_counts(admin, topics)).keys() and time.monotonic() < deadline:
         time.sleep(0.2)
     return found
 
 
 def partition_counts(admin: KafkaAdminClient, topics: Topics) -> dict[str, int]:
     """Partitions by name, of those topics that exist. Makes none: a typo would make another topic."""
+    return _counts(admin, list(astuple(topics)))
+
+
+def look_up(admin: KafkaAdminClient, name: str) -> int | None:
+    """Partitions of a topic, None where there is none; looks for a moment, since it may have just been made."""
+    deadline = time.monotonic() + LOOK_S
+    while (count := _counts(admin, [name]).get(name)) is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return count
+
+
+def _counts(admin: KafkaAdminClient, names: list[str]) -> dict[str, int]:
     found = {}
-    for topic in admin.describe_topics([topics.readings, topics.alerts, topics.dead_letters, topics.state]):
+    for topic in admin.describe_topics(names):
         error = vendor.for_code(topic["error_code"])
         if error is vendor.UnknownTopicOrPartitionError:
             continue
@@ -86,26 +107,33 @@ def partition_counts(admin: KafkaAdminClient, topics: Topics) -> dict[str, int]:
     return found
 
 
-def _wanted(topics: Topics) -> dict[str, dict[str, str]]:
+def _wanted(topics: Topics, partitions: int) -> dict[str, tuple[int, dict[str, str]]]:
+    """Partitions and settings, by name, of the topics that are made where missing."""
     large = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
     compacted = {
         "cleanup.policy": "compact",
         "segment.bytes": str(STATE_SEGMENT_BYTES),
         "min.cleanable.dirty.ratio": "0.2",
     }
-    return {topics.alerts: {}, topics.dead_letters: large, topics.state: large | compacted}
+    kept = {"cleanup.policy": "delete", "retention.ms": "-1"}  # few and small, and a detector may be away for long
+    return {
+        topics.alerts: (partitions, {}),
+        topics.dead_letters: (partitions, large),
+        topics.state: (partitions, large | compacted),
+        topics.commands: (COMMANDS_PARTITIONS, kept),
+    }
 
 
-def _create(admin: KafkaAdminClient, missing: Mapping[str, Mapping[str, str]], partitions: int) -> None:
+def _create(admin: KafkaAdminClient, missing: Mapping[str, tuple[int, Mapping[str, str]]]) -> None:
     """Make topics, with the broker's default for replication: an operator has set it to what the cluster bears."""
     wanted: dict[str, Any] = {
         name: {"num_partitions": partitions, "replication_factor": -1, "configs": configs}
-        for name, configs in missing.items()
+        for name, (partitions, configs) in missing.items()
     }
     for topic in admin.create_topics(wanted, raise_errors=False)["topics"]:
         error = vendor.for_code(topic["error_code"])
         if error is vendor.NoError:
-            log.info("made the topic %s with %d partitions", topic["name"], partitions)
+            log.info("made the topic %s with %d partitions", topic["name"], missing[topic["name"]][0])
         elif error is not vendor.TopicAlreadyExistsError:  # else another replica was faster
             ours = translate(error(topic.get("error_message") or ""), f"creating the topic {topic['name']}")
             raise AccessError(f"{ours}, or have the topic created") if isinstance(ours, AccessError) else ours

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 from detector.adapters.partitioner import partition_of
-from detector.adapters.port import Committed, Records, Transaction
+from detector.adapters.port import Commands, Committed, Records, Transaction
 from schemas.dead_letter import DeadLetter
 from schemas.errors import Fenced, Rebalanced
 
@@ -33,9 +33,20 @@ class _Partition:
     first: int = 0
     end: int = 0
 
+    def append(self, timestamp: int, key: bytes | None, value: bytes | None) -> int:
+        """Returns the new record's offset."""
+        self.records.append(_Record(self.end, timestamp, key, value))
+        self.end += 1
+        return self.end - 1
+
+    def trim(self, first: int) -> None:
+        """Delete records before an offset."""
+        self.first = max(self.first, min(first, self.end))
+        self.records = [record for record in self.records if record.offset >= self.first]
+
 
 class _Group:
-    """A consumer group: its members, what it has committed, and its state topic."""
+    """A consumer group: its members, what it has committed, its state topic, and its commands topic."""
 
     def __init__(self, partitions: int) -> None:
         self.generation = 0
@@ -43,6 +54,7 @@ class _Group:
         self.replicas: dict[str, MemoryLog] = {}
         self.offsets: dict[int, Committed] = {}
         self.state: list[dict[bytes, bytes]] = [{} for _ in range(partitions)]
+        self.commands = _Partition()
 
     def share_out(self) -> None:
         """Begin a new generation: the partitions in turn among the members."""
@@ -87,12 +99,17 @@ class MemoryBroker:
         with self.lock:
             if partition is None:
                 partition = partition_of(key, len(self.partitions)) if key is not None else 0
-            target = self.partitions[partition]
             stamp = int(time.time() * 1000) if timestamp_ms is None else timestamp_ms
-            target.records.append(_Record(target.end, stamp, key, value))
-            target.end += 1
+            offset = self.partitions[partition].append(stamp, key, value)
             self.lock.notify_all()
-            return target.end - 1
+            return offset
+
+    def tell(self, value: bytes | None, group_id: str = "residual") -> int:
+        """Append a record to a group's commands topic; returns its offset."""
+        with self.lock:
+            offset = self.group(group_id).commands.append(int(time.time() * 1000), None, value)
+            self.lock.notify_all()
+            return offset
 
     def skip(self, partition: int, count: int = 1) -> None:
         """Leave offsets without a record, as control records and compaction do."""
@@ -103,9 +120,13 @@ class MemoryBroker:
     def trim(self, partition: int, first: int) -> None:
         """Delete records before an offset, as retention does."""
         with self.lock:
-            target = self.partitions[partition]
-            target.first = max(target.first, min(first, target.end))
-            target.records = [record for record in target.records if record.offset >= target.first]
+            self.partitions[partition].trim(first)
+            self.lock.notify_all()
+
+    def trim_commands(self, first: int, group_id: str = "residual") -> None:
+        """Delete commands before an offset, as retention does."""
+        with self.lock:
+            self.group(group_id).commands.trim(first)
             self.lock.notify_all()
 
     def evict(self, member: MemoryLog) -> None:
@@ -176,8 +197,7 @@ class MemoryLog:
         for number, position in self._positions.items():
             partition = self._broker.partitions[number]
             if not partition.first <= position <= partition.end:
-                self._let_go()
-                self._waiting = True
+                self._again()
                 raise Rebalanced(f"partition {number}: offset {position} is not there (any more)")
 
     def _check_replica(self) -> None:
@@ -187,6 +207,11 @@ class MemoryLog:
     def _let_go(self) -> None:
         self._held = None
         self._positions.clear()
+
+    def _again(self) -> None:
+        """Hand the same partitions out once more."""
+        self._let_go()
+        self._waiting = True
 
     def _take(self, max_records: int) -> list[Records]:
         found = []
@@ -250,6 +275,25 @@ class MemoryLog:
         """See ``Log.read_state``."""
         with self._broker.lock:
             return dict(self._broker.group(self.group).state[partition])
+
+    def commands(self, offset: int, timeout_s: float) -> Commands:
+        """See ``Log.commands``."""
+        deadline = time.monotonic() + timeout_s
+        with self._broker.lock:
+            topic = self._broker.group(self.group).commands
+            while topic.end == offset and (left := deadline - time.monotonic()) > 0:
+                self._broker.lock.wait(left)
+            if not topic.first <= offset <= topic.end:
+                self._again()
+                raise Rebalanced(f"command {offset} is not there (any more)")
+            found = topic.records[bisect_left(topic.records, offset, key=attrgetter("offset")) :]
+            return Commands([(record.offset, record.value) for record in found], topic.end)
+
+    def commands_bounds(self) -> tuple[int, int]:
+        """See ``Log.commands_bounds``."""
+        with self._broker.lock:
+            topic = self._broker.group(self.group).commands
+            return topic.first, topic.end
 
     def start(self, partition: int, offset: int) -> None:
         """See ``Log.start``."""

@@ -70,6 +70,7 @@ class Metrics:
         self.values_ignored = counter("values_ignored", "values left out, by reason (unknown_channel)", "reason")
         self.dead_letters = counter("dead_letters", "records or elements set aside, by reason", "reason")
         self.alert_events = counter("alert_events", "alert events published, by type (opened, resolved)", "type")
+        self.commands = counter("commands", "operators' commands, by outcome (applied, bad, elsewhere …)", "outcome")
         self.transactions = counter("transactions", "transactions committed")
         self.rebalances = counter("rebalances", "times that the consumer group moved on")
 

@@ -44,6 +44,14 @@ class StateRecord:
     value: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """What was found on the commands topic: (offset, value) in order, and the offset to go on from."""
+
+    found: Sequence[tuple[int, bytes | None]]
+    next: int
+
+
 @dataclass(slots=True)
 class Transaction:
     """What becomes visible at once, or not at all."""
@@ -127,6 +135,19 @@ class Log(Protocol):
         BrokerUnavailable, or what the user has to put right (AccessError, TopicError). May block for as long as the
         broker is away: the caller needs a watchdog.
         """
+        ...
+
+    def commands(self, offset: int, timeout_s: float) -> Commands:
+        """What is on the group's commands topic from ``offset`` on, as far as it has come here.
+
+        Waits at most ``timeout_s`` where nothing has; with 0 it only looks, and finds what has come since the last
+        look. An outage of the broker shows as nothing found. Raises Rebalanced where there is no such offset (any
+        more): restoring finds out.
+        """
+        ...
+
+    def commands_bounds(self) -> tuple[int, int]:
+        """``bounds`` of the commands topic, which has one partition."""
         ...
 
     def ends(self) -> dict[int, tuple[int, int]]:

@@ -68,6 +68,7 @@ def main(bootstrap: str, topic: str, model: str, group: str) -> None:
         alerts_topic=f"{group}-alerts",
         dead_letters_topic=f"{group}-dead",
         state_topic=settings.state_topic_name,
+        commands_topic=settings.commands_topic_name,
         group_id=group,
     )
     for thing, method, step in (

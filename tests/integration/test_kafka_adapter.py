@@ -195,6 +195,7 @@ def test_nobody_answers() -> None:
             alerts_topic="a",
             dead_letters_topic="d",
             state_topic="s",
+            commands_topic="c",
             group_id="g",
             startup_timeout_s=2,
         )

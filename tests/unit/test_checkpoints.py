@@ -38,16 +38,14 @@ def test_the_newest_checkpoint_of_each_bucket_comes_back(writes: list[tuple[int,
 
 
 def test_incidents_come_back_and_go() -> None:
-    topic = apply(
-        {}, [incident_record("g", 0, "a/b ☃", 5, 1, over=False), incident_record("g", 0, "x", 6, 1, over=False)]
-    )
-    assert Stored.parse("g", 0, topic).incidents == {"a/b ☃": (5, 1), "x": (6, 1)}
-    apply(topic, [incident_record("g", 0, "x", 6, 2, over=True)])
-    assert Stored.parse("g", 0, topic).incidents == {"a/b ☃": (5, 1)}
+    topic = apply({}, [incident_record("g", 0, "a/b ☃", b"\x00\n{"), incident_record("g", 0, "x", b"")])
+    assert Stored.parse("g", 0, topic).incidents == {"a/b ☃": b"\x00\n{", "x": b""}
+    apply(topic, [incident_record("g", 0, "x", None)])
+    assert Stored.parse("g", 0, topic).incidents == {"a/b ☃": b"\x00\n{"}
 
 
 def test_another_model_groups_records_are_not_ours() -> None:
-    topic = apply({}, [incident_record("other", 0, "a", 5, 1, over=False)])
+    topic = apply({}, [incident_record("other", 0, "a", b"1")])
     assert Stored.parse("g", 0, topic).incidents == {}
 
 
@@ -58,11 +56,13 @@ def test_another_model_groups_records_are_not_ours() -> None:
         lambda topic: topic.update({b"g/7/1": topic[b"g/7/1"].replace(b'"offset":9', b'"offset":8')}),
         lambda topic: topic.update({b"g/7/0": b"no header"}),
         lambda topic: topic.update({b"g/7/0": topic[b"g/7/0"].replace(b'"version":1', b'"version":2')}),
+        lambda topic: topic.update({b"g/7/1": topic[b"g/7/1"].replace(b'"entries":3', b'"entries":2')}),
         lambda topic: topic.update({b"g/incident/s": b"{}"}),
+        lambda topic: topic.update({b"g/incident/s": b'{"version":1,"opened":5,"events":1}'}),
     ],
 )
 def test_what_cannot_be_read_stops_the_start(damage) -> None:
-    topic = apply({}, Checkpoint(7, 9, b"x" * (CHUNK_BYTES + 1)).records("g", 0, 0))
+    topic = apply({}, Checkpoint(7, 9, b"x" * (CHUNK_BYTES + 1), 3).records("g", 0, 0))
     damage(topic)
     with pytest.raises(ModelError):
         Stored.parse("g", 0, topic)

@@ -292,8 +292,9 @@ def test_a_stop_during_the_restore_commits_nothing_and_loses_nothing(turns: int)
 
 def test_a_busy_partition_does_not_starve_the_checkpoints_of_the_others() -> None:
     log = MemoryLog(MemoryBroker(3))
-    settings = DetectorSettings.load({"checkpoint_age": 0, "checkpoint_bytes": 20_000})
-    service = Service(log, Engine(MODEL), JsonDecoder(MODEL_CHANNELS, "readings"), settings)
+    engine = Engine(MODEL)
+    settings = DetectorSettings.load({"checkpoint_age": 0, "checkpoint_bytes": 25 * len(engine.dump(0, 0))})
+    service = Service(log, engine, JsonDecoder(MODEL_CHANNELS, "readings"), settings)
     service._progress = {partition: Progress(0) for partition in range(3)}
     buckets, saved = np.arange(BUCKETS), Counter[int]()
     for second in range(40):  # every bucket changes every second, and a second's budget is for a few

@@ -90,7 +90,7 @@ class InKafka:
         """See ``Installation.member``."""
         from detector.adapters.kafka import KafkaLog
 
-        own = [f"{self._prefix}-{group}-{what}" for what in ("alerts", "dead-letters", "state")]
+        own = [f"{self._prefix}-{group}-{what}" for what in ("alerts", "dead-letters", "state", "commands")]
         self._topics += own
         self._groups.append(f"{self._prefix}-{group}")
         return KafkaLog(
@@ -99,6 +99,7 @@ class InKafka:
             alerts_topic=own[0],
             dead_letters_topic=own[1],
             state_topic=own[2],
+            commands_topic=own[3],
             group_id=self._groups[-1],
             startup_timeout_s=PATIENCE_S,
         )

@@ -1,0 +1,104 @@
+"""What operators say in tests, the journal that is kept of it, and the alerts that the two together have to give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import orjson
+from pipeline import POLICY, serve
+
+from detector.adapters.memory import MemoryBroker
+from detector.adapters.port import Records
+from detector.decoding.json_readings import JsonDecoder
+from detector.engine.engine import Engine
+from detector.engine.model import Model
+from detector.engine.readings import Readings
+from detector.observer import Observer
+from schemas.command import Command, Verb
+
+
+def said(verb: str = "accept", stream: str = "a", name: str = "1", channels: Sequence[str] = ()) -> bytes:
+    """A command as it is written."""
+    return Command(id=name, command=Verb(verb), stream=stream, channels=tuple(channels)).to_bytes()
+
+
+class Kept(dict[bytes, bytes]):
+    """A partition of a state topic that remembers every journal entry, the deleted ones included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries: dict[int, tuple[int, Command]] = {}
+
+    def __setitem__(self, key: bytes, value: bytes) -> None:
+        super().__setitem__(key, value)
+        _, kind, rest = key.split(b"/", 2)
+        if kind == b"journal" and rest != b"cursor":
+            number, document = int(rest), orjson.loads(value)
+            assert number not in self.entries, f"entry {number} was written twice"
+            self.entries[number] = (document["offset"], Command.model_validate(document["payload"]))
+
+    @property
+    def cursor(self) -> dict:
+        return orjson.loads(self[b"default/journal/cursor"])
+
+
+def keep(broker: MemoryBroker, group: str) -> list[Kept]:
+    """The group's state from now on, by partition."""
+    kept = [Kept() for _ in broker.partitions]
+    broker.group(group).state = kept  # type: ignore[assignment]
+    return kept
+
+
+def check(model: Model, broker: MemoryBroker, group: str, kept: Sequence[Kept]) -> None:
+    """Alerts, and the state that the next owner restores, are those of the records with the entries in their places."""
+    last = b'{"stream":"z","timestamp":0,"values":{"c0":0}}'  # so that there is something to do
+    for partition in range(len(broker.partitions)):
+        broker.produce(last, b"z", timestamp_ms=10**12, partition=partition)
+    engine = Engine(model, POLICY)
+    serve(model, broker, engine=engine, group_id=group)
+    wanted, alerts = _obeyed(model, broker, kept)
+    assert sorted(value for _, value in broker.alerts) == alerts
+    for partition in range(len(broker.partitions)):
+        probe = _probe(partition, list(wanted.streams.of_partition(partition)), model.manifest.values)
+        one, other = engine.process([probe]), wanted.process([probe])
+        assert [event.alert.to_bytes() for event in one.published] == [e.alert.to_bytes() for e in other.published]
+        for what in ("score", "p_value", "expected"):
+            np.testing.assert_array_equal(getattr(one, what), getattr(other, what), what)
+
+
+def _probe(partition: int, streams: Sequence[str], channels: int) -> Readings:
+    """Readings of every stream that bring out what it remembers: now and then far from normal."""
+    rng, steps = np.random.default_rng(0), 80
+    names = list(streams) * steps
+    times = np.repeat(np.arange(steps) + 2_000, len(streams)) * 10**9
+    values = rng.normal(size=(len(names), channels)) * np.where(times // 10**10 % 3, 1, 9)[:, None]
+    return Readings(partition, names, times, values.astype(np.float32))
+
+
+def _obeyed(model: Model, broker: MemoryBroker, kept: Sequence[Kept]) -> tuple[Engine, list[bytes]]:
+    engine, decoder = Engine(model, POLICY), JsonDecoder(model.manifest.channel_names, broker.topic)
+    published = []
+    for number, partition in enumerate(broker.partitions):
+        entries = [kept[number].entries[n] for n in sorted(kept[number].entries)]
+        assert [offset for offset, _ in entries] == sorted(offset for offset, _ in entries)
+        for record in partition.records:
+            while entries and entries[0][0] <= record.offset:
+                published += engine.apply(number, entries.pop(0)[1])
+            one = Records(number, [record.offset], [record.timestamp], [record.key], [record.value])
+            published += engine.process([decoder.decode(one).readings]).published
+        assert not entries
+    return engine, sorted(event.alert.to_bytes() for event in published)
+
+
+class Says(Observer):
+    """Tells a group something at given turns of the service's loop."""
+
+    def __init__(self, broker: MemoryBroker, group: str, words: dict[int, bytes]) -> None:
+        self._broker, self._group, self.words = broker, group, words
+        self._turn = 0
+
+    def beat(self) -> None:
+        self._turn += 1
+        if (word := self.words.pop(self._turn, None)) is not None:
+            self._broker.tell(word, self._group)

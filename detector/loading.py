@@ -47,7 +47,20 @@ def promising(model: Model, false_alarms: str) -> Model:
 
 
 def policy(settings: DetectorSettings) -> Policy:
-    """When incidents open and resolve."""
+    """When incidents open and resolve, and when baselines move."""
     return Policy(
-        k=settings.incident_k, n=settings.incident_n, quiet=settings.incident_quiet, unseen=settings.unseen_readings
+        k=settings.incident_k,
+        n=settings.incident_n,
+        quiet=settings.incident_quiet,
+        release=settings.incident_release,
+        worse=settings.incident_worse,
+        update_after=settings.incident_update_after,
+        flap_after=settings.incident_flap_after,
+        expire_after=settings.incident_expire_after,
+        unseen=settings.unseen_readings,
+        shift_after=settings.shift_after,
+        trial_after=settings.shift_trial,
+        drift_after=settings.drift_after,
+        drift_limit=settings.drift_limit,
+        silent_after=settings.silent_after,
     )

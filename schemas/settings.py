@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from schemas.errors import SettingsError
 from schemas.moment import parse_duration, parse_time
+from schemas.promise import PromiseText
 
 #: Seconds, written as 500ms, 60s, 5min, 1h, 14d or a bare number.
 #: At most 30 years: what is longer is a slip, and nanoseconds of it would not fit.
@@ -136,9 +137,36 @@ class DetectorSettings(Settings):
     checkpoint_bytes: int = Field(128_000, ge=1, description="bytes of state written per second, at most, about")
     checkpoint_age: Duration = Field(10, description="a changed bucket of streams is saved no sooner than this")
     max_ahead: Duration = Field(3600, description="a reading dated further past its record's timestamp is set aside")
+    false_alarms: PromiseText | None = Field(
+        None,
+        description="N/DURATION: false-alarm episodes that a stream may have, or fleet:N/DURATION for all of the "
+        "model's together; the model's own promise",
+    )
     incident_k: int = Field(2, ge=1, le=64, description="anomalous readings that open an incident …")
     incident_n: int = Field(3, ge=1, le=64, description="… among this many newest ones")
     incident_quiet: int = Field(5, ge=1, le=64, description="normal readings in a row that resolve an incident")
+    silent_after: Duration | None = Field(
+        None, description="a stream is silent after this, while others of its partition send; 0: never; as in training"
+    )
+    incident_release: float = Field(
+        0.7, gt=0, le=1, description="a reading is calm below this share of the threshold, before smoothing"
+    )
+    incident_worse: float = Field(2.0, gt=1, description="an update is due at this many times the worst score told")
+    incident_update_after: Duration = Field(1800, description="between two updates of an incident at least")
+    incident_flap_after: Duration = Field(3600, description="what comes back sooner needs twice as many to resolve")
+    incident_expire_after: Duration = Field(
+        "7d", gt=0, validate_default=True, description="an incident ends after this, whatever happens"
+    )
+    shift_after: Duration = Field(
+        "6h", validate_default=True, description="an anomaly that lasts so long is a shift, and re-baselined; 0: never"
+    )
+    shift_trial: Duration = Field(
+        "1d", validate_default=True, description="the level before a shift is not forgotten for so long"
+    )
+    drift_after: Duration = Field(
+        "3d", validate_default=True, description="time constant with which a baseline follows slowly; 0: not at all"
+    )
+    drift_limit: float = Field(3.0, gt=0, description="spreads that it follows at most; beyond them a drift is told")
     unseen_readings: int = Field(300, ge=0, description="first readings of a stream never seen that publish nothing")
     stream_field: str = Field("stream", min_length=1, description="name of a reading's stream field")
     timestamp_field: str = Field("timestamp", min_length=1, description="name of a reading's timestamp field")

@@ -22,8 +22,13 @@ class OracleStream:
     newest: int | None = None
     seen: int = 0
     scores: list[float] = field(default_factory=list)
+    late: list[int] = field(default_factory=list)
+    set_back: bool = False
+    calm: int = 0
     flags: list[str] = field(default_factory=list)
     opened: int | None = None
+    ended: int | None = None
+    flaps: int = 0
     events: list[tuple[str, int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -34,7 +39,9 @@ class OracleStream:
         manifest = self.model.manifest
         W, interval = manifest.window, round(manifest.interval_s * 1e9)
         if self.newest is not None and time <= self.newest:
-            return np.nan, self.opened is not None
+            self._drop(time)
+            return np.nan, self.opened is not None or self.set_back
+        self.late, self.set_back = [], False
         if self.newest is not None and (time - self.newest) > 1.5 * interval:
             missing = int((time - self.newest) / interval + 0.5) - 1
             if missing >= W:
@@ -43,11 +50,19 @@ class OracleStream:
                 self.rows += [np.full(len(values), np.nan, np.float32)] * missing
         self.newest, self.seen = time, self.seen + 1
         self.rows = [*self.rows, values][-W:]
-        score = self._score(values)
-        self._follow(score, time)
+        score, raw = self._score(values)
+        self._follow(score, raw, time)
         return score, self.opened is not None
 
-    def _score(self, values: np.ndarray) -> float:
+    def _drop(self, time: int) -> None:
+        """A clock was set back where five late readings in a row rise."""
+        if time == self.newest or (self.late and time == self.late[-1]):
+            return
+        self.late = [*self.late, time] if self.late and time > self.late[-1] else [time]
+        if len(self.late) == 5 and not self.set_back:
+            self.set_back = True
+
+    def _score(self, values: np.ndarray) -> tuple[float, float]:
         manifest, streams = self.model.manifest, self.model.streams
         raw = np.nan
         if len(self.rows) == manifest.window and not np.isnan(values).all():
@@ -58,21 +73,33 @@ class OracleStream:
             raw = float(self.scorer.score(np.stack(self.rows)[None], loc[None], scale[None])[0][0])
         self.scores.append(raw)
         if np.isnan(raw):
-            return np.nan
+            return np.nan, np.nan
         span = manifest.smoothing_span
         alpha = 2 / (span + 1)
         recent = self.scores[::-1][: int(np.ceil(2 * span)) if span > 1 else 1]
         weighted = [((1 - alpha) ** age, s) for age, s in enumerate(recent) if not np.isnan(s)]
-        return sum(w * s for w, s in weighted) / sum(w for w, _ in weighted) / manifest.calibration.threshold
+        threshold = manifest.calibration.threshold
+        return sum(w * s for w, s in weighted) / sum(w for w, _ in weighted) / threshold, raw / threshold
 
-    def _follow(self, score: float, time: int) -> None:
+    def _follow(self, score: float, raw: float, time: int) -> None:
         silent = self.name not in self.model.streams.names and self.seen <= self.policy.unseen
-        self.flags.append("none" if np.isnan(score) or silent else "high" if score > 1 else "normal")
-        recent = self.flags[-self.policy.n :]
+        if np.isnan(score) or silent:
+            flag = "none"
+        elif raw <= self.policy.release:
+            flag = "calm"
+        else:
+            flag = "high" if score > 1 else "normal"
+        self.flags.append(flag)
+        self.calm = self.calm + 1 if flag == "calm" else 0
         if self.opened is None:
-            if self.flags[-1] == "high" and recent.count("high") >= self.policy.k:
-                self.opened = time
-                self.events.append(("opened", time, time))
-        elif self.flags[-self.policy.quiet :] == ["normal"] * self.policy.quiet:
+            if flag == "high" and self.flags[-self.policy.n :].count("high") >= self.policy.k:
+                self._open(time)
+        elif self.calm >= self.policy.quiet * 2**self.flaps:
             self.events.append(("resolved", self.opened, time))
-            self.opened = None
+            self.opened, self.ended = None, time
+
+    def _open(self, time: int) -> None:
+        again = self.ended is not None and time - self.ended <= self.policy.flap_after * 1e9
+        self.flaps = min(self.flaps + 1, 3) if again else 0
+        self.opened = time
+        self.events.append(("opened", time, time))

@@ -9,7 +9,7 @@ time (half an hour, less where a shift is sooner, at least six readings), and ne
 * **At once.** An anomaly that has been open for ``shift_after``, at least half of its readings anomalous, is a shift.
   What the stream was in the newer half of that time is its new level, for the channels that moved at least a spread; a
   channel whose deviation grew by half has a wider spread from then on. Where even that leaves the stream anomalous for
-  as long again, its scores are divided by what they are on average ("relief"); that fades in a week.
+  another sixth of that time, its scores are divided by what they are on average ("relief"); that fades in a week.
 * **On trial.** For ``trial_after`` after a shift the level before it is not forgotten: a reading that fits either is no
   anomaly, its published score is that of the level before, and a stream that returns there for a turn has its old
   level back. Then the new one is for good.
@@ -49,6 +49,9 @@ MOST = 10_000
 #: Spreads by which a channel's level moves at least in a shift, and by how much its deviation grows.
 MOVED_SPREADS, WIDER = 1.0, 1.5
 
+#: A stream that a shift leaves anomalous is re-baselined again after this part of the time that the first one took.
+AGAIN = 6
+
 #: Share of a turn's readings that must fit the level before a shift for the shift to be taken back.
 RETURNED = 0.8
 
@@ -60,6 +63,9 @@ RELIEF_FADES_S = 7 * 86_400.0
 SLOW, WATCHED, HELD = 0, 1, 2
 
 ANOMALY = KINDS.index(Kind.ANOMALY)
+#: Sensors that break teach nothing. (What a stream's clock or silence tells comes from readings that do not count, or
+#: from other streams', and so at no certain place among its own.)
+BROKEN = [KINDS.index(kind) for kind in (Kind.STUCK, Kind.MISSING, Kind.RANGE)]
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -224,15 +230,19 @@ class Baselines:
         """A new turn: what its sums are of is settled for as long as it lasts."""
         memory.base_turn[slots] = turns
         is_open = memory.opened[slots, ANOMALY] != NEVER
-        other = (memory.opened[slots] != NEVER).any(axis=1) & ~is_open
+        other = (memory.opened[slots[:, None], BROKEN] != NEVER).any(axis=1) & ~is_open
         held = memory.base_hold[slots] > 0
         trial = memory.base_trial[slots] != NEVER
         mode = np.where(other | held, HELD, np.where(is_open, WATCHED, np.where(trial, HELD, SLOW)))
         memory.base_mode[slots] = mode
-        begun = is_open & (times >= memory.base_since[slots] + self._shift_ns // 2)
+        begun = is_open & (times >= memory.base_since[slots] + self._lasting_ns(memory, slots) // 2)
         reset = slots[~begun]  # the newer half of the time until a shift is what counts
         for array in (memory.base_sum, memory.base_square, memory.base_count, memory.base_scores):
             array[reset] = 0
+
+    def _lasting_ns(self, memory: Memory, slots: Ints) -> Ints:
+        """How long an anomaly lasts until it is re-baselined, or once more, ``[U]``."""
+        return np.where(memory.base_stage[slots] > 0, max(self._shift_ns // AGAIN, 2 * self._turn_ns), self._shift_ns)
 
     # -- slowly ----------------------------------------------------------------------------------------------------
 
@@ -261,7 +271,9 @@ class Baselines:
     def _anchor(self, memory: Memory, slots: Ints, times: Times, scale: Floats, turned: Turned, watched: Ints) -> None:
         at = slots[watched]
         rows, bad = memory.base_rows[at].T
-        lasting = (memory.opened[at, ANOMALY] != NEVER) & (times[watched] - memory.base_since[at] >= self._shift_ns)
+        lasting = (memory.opened[at, ANOMALY] != NEVER) & (
+            times[watched] - memory.base_since[at] >= self._lasting_ns(memory, at)
+        )
         due = lasting & (2 * bad >= rows) & (bad > 0) & (self._policy.shift_after > 0)
         chosen = watched[due]
         self._start_trial(memory, slots[chosen], times[chosen])

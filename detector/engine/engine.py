@@ -24,8 +24,8 @@ from detector.engine.alerts import Published
 from detector.engine.arrival import Arrived, arrive
 from detector.engine.assembly import NEVER, Fate, Times, judge
 from detector.engine.baseline import SLOW, Baselines, Turned
-from detector.engine.incidents import ANOMALOUS, CALM, KINDS, NORMAL, UNSCORED, Change, Flags, Policy, follow
-from detector.engine.marks import anomaly_marks, clock_marks, drift_marks, sensor_marks, silence_marks
+from detector.engine.incidents import ANOMALOUS, CALM, KINDS, NORMAL, UNSCORED, Change, Flags, Moved, Policy, follow
+from detector.engine.marks import anomaly_marks, clock_marks, drift_marks, fronts, sensor_marks, silence_marks
 from detector.engine.model import Model
 from detector.engine.orders import obey
 from detector.engine.readings import Readings
@@ -35,7 +35,7 @@ from detector.engine.scorer import Scorer
 from detector.engine.seasons import Seasons
 from detector.engine.segments import Ints, Segments, with_tails
 from detector.engine.sensors import Sensors
-from detector.engine.silence import LEAST_INTERVALS, LEAST_S, Silences
+from detector.engine.silence import Silences, limit_ns
 from detector.engine.smoothing import smoothed, smoothing_weights
 from detector.engine.state import Saved, State, layout
 from detector.engine.streams import Streams
@@ -113,15 +113,11 @@ class Engine:
         )
         self.baselines = Baselines(self.policy, self._interval_ns)
         self._sensors = Sensors(manifest.channels)
-        self._silences = Silences(self._silent_after_ns(), AHEAD_NS)
+        silent_ns = limit_ns(self.policy.silent_after, manifest.silent_after_s, self._interval_ns)
+        self._silences = Silences(silent_ns, AHEAD_NS)
         self._reporter = Reporter(model, self.scorer, self.streams, self.state)
         #: CPU-bound seconds by stage since the start, for benchmarks and metrics; decides nothing
         self.seconds: defaultdict[str, float] = defaultdict(float)
-
-    def _silent_after_ns(self) -> int:
-        if self.policy.silent_after is not None:
-            return round(self.policy.silent_after * SECOND_NS)
-        return max(round(LEAST_S * SECOND_NS), LEAST_INTERVALS * self._interval_ns)
 
     @property
     def open_incidents(self) -> int:
@@ -221,11 +217,11 @@ class Engine:
         raw = raw / self.state.base_relief[segments.slots][segments.of_row]
         judged, raw = self._try(arrived, loc, context, raw, error, expected)
         began = time.perf_counter()
-        score, flags, history = self._flag(arrived, raw, judged, out.counts)
+        score, judged, flags, history = self._flag(arrived, raw, judged, out.counts)
         row_slots = segments.slots[segments.of_row]
         levels = self.streams.levels(row_slots, score)
         p_value = calibration.p_values(levels, self.model.streams.tail_score, self.model.streams.tail_p)
-        seen = Seen(arrived, loc, scale, context, score, p_value, error, expected, turned)
+        seen = Seen(arrived, loc, scale, context, score, judged, p_value, error, expected, turned)
         out.alert[index] = self._follow(seen, flags, history, out)
         out.score[index], out.p_value[index] = score, p_value
         out.error[index], out.expected[index] = error, expected
@@ -336,8 +332,10 @@ class Engine:
 
     def _flag(
         self, arrived: Arrived, raw: NDArray[np.float64], judged: NDArray[np.float64], counts: Counter[str]
-    ) -> tuple[NDArray[np.float64], Flags, Flags]:
-        """Score in thresholds ``[n]``, flag ``[n]`` and flags up to each ``[n, policy.n]``; keeps the recent ones."""
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], Flags, Flags]:
+        """Score to publish and to judge by in thresholds ``[n]``, flag ``[n]`` and flags up to each ``[n, policy.n]``;
+        keeps the recent ones.
+        """
         segments, state = arrived.segments, self.state
         threshold = self.streams.threshold(segments.slots)[segments.of_row]
         score = smoothed(self._remembered(segments, state.scores, raw), self._weights) / threshold
@@ -355,7 +353,7 @@ class Engine:
         counts["anomalous"] += int((flags == ANOMALOUS).sum())
         counts["not_published"] += int((silent & (score > 1)).sum())
         recent = self._remembered(segments, state.flags, flags)
-        return score, flags, recent
+        return score, by, flags, recent
 
     def _remembered(self, segments: Segments, kept: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
         """The newest values up to and with each row ``[n, L]``; keeps the newest ``[S, L]``."""
@@ -373,9 +371,8 @@ class Engine:
         arrived, state = seen.arrived, self.state
         segments, times = arrived.segments, arrived.times
         turned = seen.turned
-        marks = anomaly_marks(self.policy, state, segments, times, flags, history, seen.score, seen.error)
-        shifted = None if turned is None else turned.shifted
-        anomalous, changes = follow(self.policy, marks, segments, times, state, shifted)
+        marks = anomaly_marks(self.policy, state, segments, times, flags, history, seen.judged, seen.error)
+        anomalous, changes = follow(self.policy, marks, segments, times, state, self._moved(segments, turned))
         self._tell(seen, changes, out)
         for change in changes:
             slot = int(segments.slots[segments.of_row[change.row]])
@@ -389,6 +386,12 @@ class Engine:
         if turned is not None:
             self._note(seen, anomalous)
         return is_open
+
+    def _moved(self, segments: Segments, turned: Turned | None) -> Moved | None:
+        if turned is None or not turned.shifted.any():
+            return None
+        far = np.abs(turned.level) / self.streams.scaling(segments.slots)[1][:, : self._sensed]
+        return Moved(turned.shifted, fronts(far)[0])
 
     def _follow_rules(self, seen: Seen, out: Scored) -> NDArray[np.bool_]:
         arrived, state = seen.arrived, self.state
@@ -430,7 +433,7 @@ class Engine:
             residual, above = arrived.values - seen.expected, arrived.values - usual
         else:
             residual = above = np.empty((len(arrived.times), 0), np.float32)
-        self.baselines.add(self.state, segments, residual, above, scale, seen.score, arrived.number, anomalous)
+        self.baselines.add(self.state, segments, residual, above, scale, seen.judged, arrived.number, anomalous)
 
     def _tell(self, seen: Seen, changes: list[Change], out: Scored, which: NDArray[np.bool_] | None = None) -> None:
         for change in changes:

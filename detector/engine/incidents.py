@@ -70,7 +70,9 @@ class Policy(Frozen):
     trial_after: float = Field(86_400, ge=0, description="the level before a shift is not forgotten for this long")
     drift_after: float = Field(3 * 86_400, ge=0, description="time constant of a slowly moving baseline; 0: none moves")
     drift_limit: float = Field(3.0, gt=0, description="spreads that a baseline may move slowly before it is a drift")
-    silent_after: float | None = Field(None, ge=0, description="a stream is silent after this; 0: never; None: an hour")
+    silent_after: float | None = Field(
+        None, ge=0, description="a stream is silent after this; 0: never; null: as learned"
+    )
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Policy:
@@ -141,6 +143,16 @@ class Marks:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """Streams ``[U]`` whose open incident was re-baselined just before their first reading, ``which`` ``[U]``, and
+    the ``channels`` ``[U, TOP_CHANNELS]`` that moved most, -1: none.
+    """
+
+    which: Bools
+    channels: NDArray[np.int16]
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """An event of an incident, as it stands after it."""
 
@@ -159,12 +171,11 @@ class Change:
 
 
 def follow(
-    policy: Policy, marks: Marks, segments: Segments, times: Times, memory: Memory, moved: Bools | None = None
+    policy: Policy, marks: Marks, segments: Segments, times: Times, memory: Memory, moved: Moved | None = None
 ) -> tuple[Bools, list[Change]]:
     """Whether an incident is open after each reading ``[n]``, and what happened to it.
 
-    ``moved`` ``[U]``: streams whose open incident was re-baselined just before their first reading. Loops over streams
-    with an incident or a reading that is on: they are few.
+    Loops over streams with an incident or a reading that is on: they are few.
     """
     k = KINDS.index(marks.kind)
     was_open = memory.opened[segments.slots, k] != NEVER
@@ -176,7 +187,9 @@ def follow(
     for u in np.flatnonzero(touched).tolist():
         life = _Life(policy, marks, times, memory, int(segments.slots[u]), k, is_open)
         first = int(segments.first[u])
-        changes += life.run(first, first + int(segments.counts[u]), moved is not None and bool(moved[u]))
+        if moved is not None and moved.which[u]:
+            changes += life.move(first, moved.channels[u])
+        changes += life.run(first, first + int(segments.counts[u]))
     return is_open, changes
 
 
@@ -189,12 +202,18 @@ class _Life:
         self._policy, self._marks, self._times = policy, marks, times
         self._memory, self._at, self._is_open = memory, (slot, k), is_open
 
-    def run(self, start: int, stop: int, moved: bool) -> Iterator[Change]:
+    def move(self, row: int, channels: NDArray[np.int16]) -> Iterator[Change]:
+        """The open incident was re-baselined before a row, because of ``channels`` ``[TOP_CHANNELS]``, -1: none."""
+        memory, at = self._memory, self._at
+        if memory.opened[at] != NEVER:
+            memory.phase[at] = MOVED
+            if channels[0] >= 0:
+                memory.named[at] = channels
+            yield self._change(row, EventType.UPDATED, news=False)
+
+    def run(self, start: int, stop: int) -> Iterator[Change]:
         """The changes between two rows."""
         memory, at = self._memory, self._at
-        if moved and memory.opened[at] != NEVER:
-            memory.phase[at] = MOVED
-            yield self._change(start, EventType.UPDATED)
         row = start
         while row < stop:
             if memory.opened[at] == NEVER:
@@ -269,9 +288,9 @@ class _Life:
         memory.opened[at], memory.ended[at] = NEVER, self._times[row]
         return change
 
-    def _change(self, row: int, what: EventType, why: Ended | None = None) -> Change:
+    def _change(self, row: int, what: EventType, why: Ended | None = None, *, news: bool = True) -> Change:
         memory, marks, at = self._memory, self._marks, self._at
-        if what is not EventType.RESOLVED:
+        if what is not EventType.RESOLVED and news:
             memory.worst[at] = max(float(memory.worst[at]), float(np.nan_to_num(marks.strength[row])))
             front = [c for c in marks.channels[row].tolist() if c >= 0]
             known = [c for c in memory.named[at].tolist() if c >= 0 and c not in front]

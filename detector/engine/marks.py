@@ -59,25 +59,25 @@ def anomaly_marks(
     state.off_since[slots] = np.where(off[last], began[last], NEVER)
     anomalous = flags == ANOMALOUS
     on = anomalous & ((history == ANOMALOUS).sum(axis=1) >= policy.k)
-    channels, news = _fronts(error, anomalous)
+    rows = np.flatnonzero(anomalous)
+    channels, news = np.full((len(times), TOP_CHANNELS), -1, np.int16), np.full(len(times), -1, np.int16)
+    if len(rows):
+        channels[rows], news[rows] = fronts(error[rows])
     return Marks(Kind.ANOMALY, on, calm, policy.quiet, score.astype(np.float32), began, channels, news)
 
 
-def _fronts(error: Floats, which: NDArray[np.bool_]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-    """The channels at the front ``[n, TOP_CHANNELS]`` and the one worth an update ``[n]`` of those rows; -1: none."""
-    channels = np.full((len(error), TOP_CHANNELS), -1, np.int16)
-    news = np.full(len(error), -1, np.int16)
-    rows = np.flatnonzero(which)
-    if not len(rows):
-        return channels, news
-    parts = np.nan_to_num(error[rows].astype(np.float64))
-    top = np.argsort(-parts, axis=1, kind="stable")[:, :TOP_CHANNELS]  # [m, ≤ 3]
-    parts_of_top = np.take_along_axis(parts, top, axis=1)
-    kept = parts_of_top >= np.maximum(WITH * parts_of_top[:, :1], 1e-300)
-    channels[rows, : top.shape[1]] = np.where(kept, top, -1)
-    total = parts.sum(axis=1)
-    news[rows] = np.where(parts_of_top[:, 0] >= FRONT * np.where(total > 0, total, np.inf), top[:, 0], -1)
-    return channels, news
+def fronts(parts: NDArray[np.floating]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    """The channels with the largest parts ``[m, TOP_CHANNELS]``, largest first, those far behind it left out, and
+    the first where its part is worth an update ``[m]``; -1: none. ``parts`` ``[m, C]``.
+    """
+    given = np.nan_to_num(parts.astype(np.float64))
+    top = np.argsort(-given, axis=1, kind="stable")[:, :TOP_CHANNELS]  # [m, ≤ 3]
+    largest = np.take_along_axis(given, top, axis=1)
+    kept = (largest > 0) & (largest >= WITH * largest[:, :1])
+    channels = np.full((len(given), TOP_CHANNELS), -1, np.int16)
+    channels[:, : top.shape[1]] = np.where(kept, top, -1)
+    total = given.sum(axis=1)
+    return channels, np.where(kept[:, 0] & (largest[:, 0] >= FRONT * total), top[:, 0], -1).astype(np.int16)
 
 
 def sensor_marks(kind: Kind, mark: Mark, times: Times, began: Times, allowed: NDArray[np.bool_]) -> Marks:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from detector.engine.alerts import Evidence, Published, channel_shares, describe, largest
 from detector.engine.arrival import Arrived
+from detector.engine.assembly import NEVER
 from detector.engine.baseline import Turned
 from detector.engine.incidents import TOP_CHANNELS, Change
 from detector.engine.model import Model
@@ -39,7 +40,9 @@ class Seen:
     context: Floats | None
     """``[n, C]``."""
     score: Doubles
-    """``[n]``, in thresholds."""
+    """``[n]``, in thresholds, as published."""
+    judged: Doubles
+    """``[n]``, in thresholds; smaller than ``score`` where a shift is on trial."""
     p_value: Doubles
     error: Floats
     """``[n, C]``."""
@@ -106,6 +109,7 @@ class Reporter:
         error, expected = seen.error[row], seen.expected[row]
         chosen = list(change.named) if over and change.named else largest(error)
         windows = None if over else self._windows(seen, row, u)
+        facts = self._way(slot, seen, u, chosen[0]) if over and chosen and change.kind is Kind.SHIFT else None
         return Evidence(
             score=float(seen.score[row]),
             p_value=float(seen.p_value[row]),
@@ -115,7 +119,17 @@ class Reporter:
             ),
             spreads=_spreads(seen.scale[u], chosen),
             image=self._peak(seen, row, u),
+            facts=facts,
         )
+
+    def _way(self, slot: int, seen: Seen, u: int, channel: int) -> dict[str, Any] | None:
+        """From where to where a channel moved in the shift on trial."""
+        state = self._state
+        if state.base_trial[slot] == NEVER or self._manifest.frame is not None:
+            return None
+        now = float(seen.loc[u, channel])
+        moved = float(state.base_level[slot, channel] - state.base_old_level[slot, channel])
+        return {"moved_from": now - moved, "moved_to": now} if moved else None
 
     def _moved(self, seen: Seen, change: Change, u: int) -> Evidence:
         """A shift: the channels that moved most, from where to where."""

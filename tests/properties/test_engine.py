@@ -21,6 +21,14 @@ MODEL = tiny_model(channels=5)
 SEASONAL = tiny_model(channels=5, season=Season(period_s=20, bins=4))
 MODELS = st.sampled_from([MODEL, SEASONAL])
 POLICY = Policy(k=2, n=4, quiet=3, unseen=20)
+#: Everything that a day brings, within the minutes of these logs.
+FAST = Policy(
+    k=2, n=4, quiet=3, unseen=20, worse=1.2, update_after=3, flap_after=10, expire_after=60, shift_after=24,
+    trial_after=20, drift_after=15, drift_limit=0.3, silent_after=15,
+)  # fmt: skip
+#: Scores and anomalies, and no more.
+PLAIN = POLICY.model_copy(update={"shift_after": 0.0, "drift_after": 0.0, "silent_after": 0.0, "update_after": 1e6})
+POLICIES = st.sampled_from([POLICY, FAST])
 NAMES = ("a", "b", "never-seen")
 
 
@@ -63,17 +71,17 @@ def logs(draw: st.DrawFn) -> Log:
 
 
 def play(
-    log: Log, cuts: list[int], *, restart_at: set[int] = frozenset(), model: Model = MODEL
+    log: Log, cuts: list[int], *, restart_at: set[int] = frozenset(), model: Model = MODEL, policy: Policy = POLICY
 ) -> tuple[dict[str, np.ndarray], list[bytes]]:
     """Everything that comes out, in the order of the log; alerts sorted."""
-    engine = Engine(model, POLICY)
+    engine = Engine(model, policy)
     n = len(log.streams)
     out: dict[str, np.ndarray] = {}
     alerts: list[bytes] = []
     for start, stop in pairwise(cuts):
         if start in restart_at:
             saved = [(p, engine.dump(p, b)) for p in (0, 1) for b in range(BUCKETS)]
-            engine = Engine(model, POLICY)
+            engine = Engine(model, policy)
             for partition, data in saved:
                 engine.load(partition, data)
         batches, places = log.batches(start, stop)
@@ -93,24 +101,26 @@ SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChe
 
 
 @SLOW
-@given(logs(), st.lists(st.integers(0, 10_000), max_size=80), MODELS)
-def test_any_split_gives_the_same_bits(log: Log, points: list[int], model: Model) -> None:
+@given(logs(), st.lists(st.integers(0, 10_000), max_size=80), MODELS, POLICIES)
+def test_any_split_gives_the_same_bits(log: Log, points: list[int], model: Model, policy: Policy) -> None:
     n = len(log.streams)
-    whole, alerts = play(log, [0, n], model=model)
-    split, split_alerts = play(log, cuts_of(points, n), model=model)
+    whole, alerts = play(log, [0, n], model=model, policy=policy)
+    split, split_alerts = play(log, cuts_of(points, n), model=model, policy=policy)
     for name, column in whole.items():
         np.testing.assert_array_equal(column, split[name], err_msg=name)
     assert alerts == split_alerts
 
 
 @SLOW
-@given(logs(), st.lists(st.integers(0, 10_000), min_size=1, max_size=20), MODELS, st.data())
-def test_stop_anywhere_and_restore(log: Log, points: list[int], model: Model, data: st.DataObject) -> None:
+@given(logs(), st.lists(st.integers(0, 10_000), min_size=1, max_size=20), MODELS, POLICIES, st.data())
+def test_stop_anywhere_and_restore(
+    log: Log, points: list[int], model: Model, policy: Policy, data: st.DataObject
+) -> None:
     n = len(log.streams)
-    whole, alerts = play(log, [0, n], model=model)
+    whole, alerts = play(log, [0, n], model=model, policy=policy)
     cuts = cuts_of(points, n)
     restarts = data.draw(st.sets(st.sampled_from(cuts)))
-    again, again_alerts = play(log, cuts, restart_at=restarts, model=model)
+    again, again_alerts = play(log, cuts, restart_at=restarts, model=model, policy=policy)
     for name, column in whole.items():
         np.testing.assert_array_equal(column, again[name], err_msg=name)
     assert alerts == again_alerts
@@ -119,23 +129,23 @@ def test_stop_anywhere_and_restore(log: Log, points: list[int], model: Model, da
 @SLOW
 @given(logs())
 def test_one_reading_at_a_time_by_the_book(log: Log) -> None:
-    found, alerts = play(log, [0, len(log.streams)])
-    streams = {name: OracleStream(MODEL, POLICY, name) for name in NAMES}
+    found, alerts = play(log, [0, len(log.streams)], policy=PLAIN)
+    streams = {name: OracleStream(MODEL, PLAIN, name) for name in NAMES}
     for n, name in enumerate(log.streams):
         score, is_open = streams[name].take(int(log.times[n]), log.values[n])
         np.testing.assert_allclose(found["score"][n], score, rtol=1e-6)
         assert found["alert"][n] == is_open, (n, name)
-    assert len(alerts) == sum(len(s.events) for s in streams.values())
+    assert sum(b'"kind":"anomaly"' in alert for alert in alerts) == sum(len(s.events) for s in streams.values())
 
 
 @SLOW
 @given(logs(), MODELS)
 def test_other_streams_change_nothing(log: Log, model: Model) -> None:
-    whole, _ = play(log, [0, len(log.streams)], model=model)
+    whole, _ = play(log, [0, len(log.streams)], model=model, policy=PLAIN)
     rows = [n for n, name in enumerate(log.streams) if name == "a"]
     if not rows:
         return
     alone = Log(["a"] * len(rows), log.partitions[rows], log.times[rows], log.values[rows])
-    found, _ = play(alone, [0, len(rows)], model=model)
+    found, _ = play(alone, [0, len(rows)], model=model, policy=PLAIN)
     for name, column in found.items():
         np.testing.assert_array_equal(column, whole[name][rows], err_msg=name)

@@ -1,6 +1,7 @@
 """One harness per adapter, so that the contract of ``port.Log`` can be run over each: topics, members, and what befell.
 
-Every cluster has names of its own, three partitions, and a control record after each ``produce``.
+Every cluster has names of its own, three partitions, and a control record after each ``produce`` and ``tell``. Commands
+can be told once there is a member: the first one makes the topic.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ class LogCluster(Protocol):
     def member(self, replica_id: str | None = None) -> Log: ...
     def produce(self, partition: int, values: Sequence[bytes], timestamps: Sequence[int] | None = None) -> None: ...
     def trim(self, partition: int, first: int) -> None: ...
+    def tell(self, values: Sequence[bytes]) -> None: ...
+    def trim_commands(self, first: int) -> None: ...
     def evict(self, member: Any) -> None: ...
     def alerts(self) -> list[tuple[bytes, bytes]]: ...
     def dead_letters(self) -> list[bytes | None]: ...
@@ -46,6 +49,14 @@ class MemoryCluster:
 
     def trim(self, partition: int, first: int) -> None:
         self.broker.trim(partition, first)
+
+    def tell(self, values: Sequence[bytes]) -> None:
+        for value in values:
+            self.broker.tell(value, "group")
+        self.broker.skip_commands("group")
+
+    def trim_commands(self, first: int) -> None:
+        self.broker.trim_commands(first, "group")
 
     def evict(self, member: Any) -> None:
         self.broker.evict(member)
@@ -83,18 +94,31 @@ class KafkaCluster:
         return log
 
     def produce(self, partition: int, values: Sequence[bytes], timestamps: Sequence[int] | None = None) -> None:
+        stamps = timestamps or [None] * len(values)
+        self._write(self.readings, partition, list(zip(values, stamps, strict=True)))
+
+    def tell(self, values: Sequence[bytes]) -> None:
+        self._write(f"{self.group}-commands", 0, [(value, None) for value in values])
+
+    def _write(self, topic: str, partition: int, records: Sequence[tuple[bytes, int | None]]) -> None:
+        """In one transaction, which leaves a control record at the end."""
         if self._writer is None:
             self._writer = KafkaProducer(bootstrap_servers=self.bootstrap, transactional_id=unique("writer"))
             self._writer.init_transactions()
         self._writer.begin_transaction()
-        for number, value in enumerate(values):
-            stamp = timestamps[number] if timestamps else None
-            self._writer.send(self.readings, value, b"key", partition=partition, timestamp_ms=stamp)
+        for value, stamp in records:
+            self._writer.send(topic, value, b"key", partition=partition, timestamp_ms=stamp)
         self._writer.commit_transaction()
 
     def trim(self, partition: int, first: int) -> None:
+        self._delete(TopicPartition(self.readings, partition), first)
+
+    def trim_commands(self, first: int) -> None:
+        self._delete(TopicPartition(f"{self.group}-commands", 0), first)
+
+    def _delete(self, partition: TopicPartition, first: int) -> None:
         with KafkaAdminClient(bootstrap_servers=self.bootstrap) as admin:
-            admin.delete_records({TopicPartition(self.readings, partition): first})
+            admin.delete_records({partition: first})
 
     def evict(self, member: Any) -> None:
         """What the coordinator does after a session time-out, without the wait."""
@@ -170,3 +194,17 @@ def poll_until(log: Log, enough: Callable[[], bool], max_records: int = 1000) ->
 
 def values_of(found: Sequence[Records]) -> list[bytes | None]:
     return [value for records in found for value in records.values]
+
+
+def commands_until(log: Log, offset: int, end: int) -> list[tuple[int, bytes | None]]:
+    """Reads commands from an offset on until the end is reached."""
+    found: list[tuple[int, bytes | None]] = []
+    deadline = time.monotonic() + PATIENCE_S
+    while offset < end:
+        assert time.monotonic() < deadline, found
+        commands = log.commands(offset, 0.05)
+        assert commands.next >= offset
+        found += commands.found
+        offset = commands.next
+    assert offset == end
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,11 +12,15 @@ from pipeline import POLICY, serve
 from detector.adapters.memory import MemoryBroker
 from detector.adapters.port import Records
 from detector.decoding.json_readings import JsonDecoder
+from detector.engine.alerts import Published
 from detector.engine.engine import Engine
 from detector.engine.model import Model
 from detector.engine.readings import Readings
 from detector.observer import Observer
 from schemas.command import Command, Verb
+
+#: More readings than any test has of a stream.
+MARK = 100_000
 
 
 def said(verb: str = "accept", stream: str = "a", name: str = "1", channels: Sequence[str] = ()) -> bytes:
@@ -50,16 +55,35 @@ def keep(broker: MemoryBroker, group: str) -> list[Kept]:
     return kept
 
 
+class Marked(Engine):
+    """Each command leaves a mark in its stream's saved state, so that one too many or too few shows."""
+
+    def apply(self, partition: int, command: Command) -> list[Published]:
+        """As the engine does, and a mark."""
+        self.state.seen[self.streams.of_partition(partition)[command.stream]] += MARK
+        return super().apply(partition, command)
+
+    def marks(self, partition: int) -> Counter[str]:
+        """Marks by stream."""
+        return Counter(
+            {s: int(self.state.seen[slot]) // MARK for s, slot in self.streams.of_partition(partition).items()}
+        )
+
+
 def check(model: Model, broker: MemoryBroker, group: str, kept: Sequence[Kept]) -> None:
-    """Alerts, and the state that the next owner restores, are those of the records with the entries in their places."""
+    """Alerts, and the state that the next owner restores, are those of the records with the entries in their places.
+
+    For runs with ``Marked`` engines.
+    """
     last = b'{"stream":"z","timestamp":0,"values":{"c0":0}}'  # so that there is something to do
     for partition in range(len(broker.partitions)):
         broker.produce(last, b"z", timestamp_ms=10**12, partition=partition)
-    engine = Engine(model, POLICY)
+    engine = Marked(model, POLICY)
     serve(model, broker, engine=engine, group_id=group)
     wanted, alerts = _obeyed(model, broker, kept)
     assert sorted(value for _, value in broker.alerts) == alerts
     for partition in range(len(broker.partitions)):
+        assert +engine.marks(partition) == Counter(c.stream for _, c in kept[partition].entries.values())
         probe = _probe(partition, list(wanted.streams.of_partition(partition)), model.manifest.values)
         one, other = engine.process([probe]), wanted.process([probe])
         assert [event.alert.to_bytes() for event in one.published] == [e.alert.to_bytes() for e in other.published]
@@ -76,8 +100,8 @@ def _probe(partition: int, streams: Sequence[str], channels: int) -> Readings:
     return Readings(partition, names, times, values.astype(np.float32))
 
 
-def _obeyed(model: Model, broker: MemoryBroker, kept: Sequence[Kept]) -> tuple[Engine, list[bytes]]:
-    engine, decoder = Engine(model, POLICY), JsonDecoder(model.manifest.channel_names, broker.topic)
+def _obeyed(model: Model, broker: MemoryBroker, kept: Sequence[Kept]) -> tuple[Marked, list[bytes]]:
+    engine, decoder = Marked(model, POLICY), JsonDecoder(model.manifest.channel_names, broker.topic)
     published = []
     for number, partition in enumerate(broker.partitions):
         entries = [kept[number].entries[n] for n in sorted(kept[number].entries)]

@@ -111,6 +111,12 @@ class MemoryBroker:
             self.lock.notify_all()
             return offset
 
+    def skip_commands(self, group_id: str = "residual") -> None:
+        """Leave an offset of a group's commands topic without a record."""
+        with self.lock:
+            self.group(group_id).commands.end += 1
+            self.lock.notify_all()
+
     def skip(self, partition: int, count: int = 1) -> None:
         """Leave offsets without a record, as control records and compaction do."""
         with self.lock:

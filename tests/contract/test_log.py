@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,7 @@ from log_cluster import (
     LogCluster,
     MemoryCluster,
     assignment,
+    commands_until,
     poll_until,
     shared_out,
     start_all,
@@ -271,3 +273,50 @@ def test_a_transaction_without_offsets_is_refused(cluster: LogCluster) -> None:
     with pytest.raises(ValueError, match="offsets"):
         log.commit(Transaction(alerts=[(b"s", b"1")]))
     assert cluster.alerts() == []
+
+
+# -- commands --------------------------------------------------------------------------------------------------------
+
+
+def test_every_member_reads_the_commands_from_where_it_likes(cluster: LogCluster) -> None:
+    logs = [cluster.member(), cluster.member()]
+    for log in logs:
+        assert log.commands_bounds() == (0, 0)
+        assert log.commands(0, 0.2).found == []
+    cluster.tell([b"a", b"b"])
+    cluster.tell([b"c"])
+    for log in logs:
+        assert log.commands_bounds() == (0, 5)
+        assert commands_until(log, 0, 5) == [(0, b"a"), (1, b"b"), (3, b"c")]
+        assert commands_until(log, 1, 5) == [(1, b"b"), (3, b"c")]
+        assert log.commands(5, 0).found == []
+    cluster.tell([b"d"])
+    for log in logs:
+        assert commands_until(log, 5, 7) == [(5, b"d")]
+
+
+def test_a_look_at_the_commands_does_not_wait(cluster: LogCluster) -> None:
+    log = cluster.member()
+    began = time.monotonic()
+    for _ in range(20):
+        log.commands(0, 0)
+    assert time.monotonic() - began < 1
+    cluster.tell([b"a"])
+    deadline = time.monotonic() + 10
+    while not log.commands(0, 0).found:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_command_that_is_gone_makes_a_member_restore(cluster: LogCluster) -> None:
+    log = cluster.member()
+    everything = start_all(log)
+    cluster.tell([b"a", b"b", b"c"])
+    cluster.trim_commands(2)
+    with pytest.raises(Rebalanced):
+        commands_until(log, 0, 4)
+    assert log.positions() == {}
+    assert assignment(log) == everything
+    first, end = log.commands_bounds()
+    assert (first, end) == (2, 4)
+    assert commands_until(log, first, end) == [(2, b"c")]

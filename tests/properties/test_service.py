@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from obedience import Says, check, keep, said
-from pipeline import CrashError, CrashingLog, Row, fill, offline, serve
+from obedience import Marked, Says, check, keep, said
+from pipeline import POLICY, CrashError, CrashingLog, Row, fill, offline, serve
 from tiny_model import tiny_model
 
 import detector.service
@@ -93,7 +93,8 @@ def test_what_operators_say_takes_effect_once_and_stays_where_it_was_written_dow
     for _ in range(len(fate) + 1):
         log = CrashingLog(broker, "g", lambda: next(fates, None))
         try:
-            serve(MODEL, broker, log, observer=says, group_id="g", batch_size=size, checkpoint_bytes=max(budget, 1))
+            chosen = {"group_id": "g", "batch_size": size, "checkpoint_bytes": max(budget, 1)}
+            serve(MODEL, broker, log, observer=says, engine=Marked(MODEL, POLICY), **chosen)
             break
         except CrashError:
             broker.evict(log)

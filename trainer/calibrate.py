@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from detector.adapters.files import Table
 from detector.adapters.texts import take
 from detector.engine.calibration import tail
-from detector.engine.engine import Engine, smoothing_weights
+from detector.engine.engine import Engine
 from detector.engine.incidents import Policy
 from detector.engine.model import Model
 from detector.engine.readings import Readings, at_once
+from detector.engine.smoothing import smoothing_weights
 from schemas.errors import DataError
 from schemas.manifest import Season
 from schemas.moment import SECOND_NS
@@ -30,6 +31,15 @@ UNKNOWN_PERIODS = 3
 #: Episodes that the calibration stretch lets expect under the promise, from which on it needs no other: what is left of
 #: the fit in the fit stretch, slow series' own level above all, is then the larger error.
 ENOUGH = 30.0
+
+#: A threshold that no score reaches; a power of two, so that dividing by it loses nothing.
+OUT_OF_REACH = 2.0**60
+
+#: Time constants after which a slowly moving baseline is where it will be.
+SETTLED = 3.0
+
+#: Rates of which the uncertainty of the level is told.
+BAND_POINTS = 16
 
 #: Readings per call of the engine, at most; any number gives the same scores.
 BATCH = 4096
@@ -63,6 +73,15 @@ class Split(Protocol):
 
 
 @dataclass(frozen=True)
+class Band:
+    """Least and most levels of R rates of episodes a day, the first of which is the promised one; in raw scores."""
+
+    rates: Scores
+    least: Scores
+    most: Scores
+
+
+@dataclass(frozen=True)
 class Calibrated:
     """Thresholds, and the n scores of the calibration stretch (those of its readings that have one)."""
 
@@ -72,8 +91,8 @@ class Calibrated:
     """Raw score that counts as 1 for a stream never seen."""
     threshold: Scores
     """``[S]``."""
-    interval: tuple[float, float] | None
-    """Of ``group``; see ``trainer.tails.interval_of``."""
+    band: Band | None
+    """Where levels lie in nine of ten cases; None: too little data to say."""
     factor: Scores
     """``[S]``: by which the group's tail is stretched for each."""
     tail_score: Scores
@@ -106,7 +125,7 @@ def calibrate(
     policy = policy or Policy()
     rate = Promise.parse(false_alarms).per_day(len(data.names))
     whole = whole and _days(table, data) * rate < ENOUGH
-    times, stream, score = _raw_scores(draft, table, data, whole)
+    times, stream, score = _raw_scores(draft, table, data, whole, policy)
     late = times >= data.calibration_start[stream]
     if not late.any():
         raise DataError(
@@ -125,7 +144,7 @@ def calibrate(
         rate=rate,
         group=float(threshold[-1]),
         threshold=threshold[:-1],
-        interval=interval_of(fitted, level, peaks.blocks(), peaks.gap_days, repeats, rate),
+        band=_band(fitted, level, peaks, repeats, rate),
         factor=factor,
         **dict(zip(("tail_score", "tail_p"), tail(in_units[late]), strict=True)),
         times=times[late],
@@ -137,6 +156,13 @@ def calibrate(
         share=len(score) / len(table),
         warnings=_warnings(fitted, peaks, rate, false_alarms),
     )
+
+
+def _band(fitted: Fitted, level: Scores, peaks: Peaks, repeats: float, rate: float) -> Band | None:
+    beyond = np.geomspace(fitted.fit.rate, min(rate, 1 / fitted.days) / 10, BAND_POINTS - 1)
+    rates = np.concatenate([[rate], beyond])
+    found = interval_of(fitted, level, peaks.blocks(), peaks.gap_days, repeats, rates)
+    return None if found is None else Band(rates, found[0], found[1])
 
 
 def _days(table: Table, data: Split) -> float:
@@ -179,13 +205,23 @@ def _repeats(score: Scores, stream: Ints, level: Scores, policy: Policy) -> floa
     return max(count / int(ranks.sum()), 1.0)
 
 
-def _raw_scores(draft: Model, table: Table, data: Split, whole: bool) -> tuple[Ints, Ints, Scores]:
+def unalarmed(draft: Model) -> Model:
+    """The model with thresholds that nothing reaches: no incident opens, freezes a baseline or moves one at once."""
+    calibration = draft.manifest.calibration.model_copy(update={"threshold": OUT_OF_REACH})
+    threshold = np.full(len(draft.streams.names), OUT_OF_REACH)
+    manifest = draft.manifest.model_copy(update={"calibration": calibration})
+    return Model(manifest, draft.graph, replace(draft.streams, threshold=threshold))
+
+
+def _raw_scores(draft: Model, table: Table, data: Split, whole: bool, policy: Policy) -> tuple[Ints, Ints, Scores]:
     """Times, streams and smoothed scores ``[n]`` of the calibration stretch, by stream and time.
 
-    The newest readings before it go in first, so that its first reading is scored as any other; all of them where the
-    model remembers a season. ``whole``: of all stretches, but for the periods in which a season is still unknown.
+    The newest readings before it go in first, so that its first reading is scored as any other, on a baseline that has
+    settled; all of them where the model remembers a season. Baselines move slowly, as they do while no incident is
+    open. ``whole``: of all stretches, but for the periods in which a season is still unknown.
     """
     history, unknown = data.window + len(smoothing_weights(draft.manifest.smoothing_span)), 0
+    history += round(SETTLED * policy.drift_after * SECOND_NS / data.interval_ns)
     if draft.manifest.season is not None:
         history, unknown = len(table), round(UNKNOWN_PERIODS * draft.manifest.season.period_s * SECOND_NS)
     wanted, stream = np.zeros(len(table), bool), np.empty(len(table), np.int64)
@@ -197,14 +233,14 @@ def _raw_scores(draft: Model, table: Table, data: Split, whole: bool) -> tuple[I
         stream[rows] = s
         wanted[rows[times >= start[s]]] = True
         wanted[rows[times < start[s]][-history:]] = True
-    engine = Engine(draft)
+    engine = Engine(unalarmed(draft), policy)
     rows = np.flatnonzero(wanted)
     score = np.full(len(rows), np.nan)
     size = at_once(BATCH, draft.manifest.values)
     for at in range(0, len(rows), size):
         part = slice(at, at + size)
         readings = Readings(0, take(table.streams, rows[part]), table.times[rows[part]], table.values[rows[part]])
-        score[part] = engine.process([readings]).score
+        score[part] = engine.process([readings]).score * OUT_OF_REACH
     kept = np.flatnonzero((table.times[rows] >= start[stream[rows]]) & ~np.isnan(score))
     kept = kept[np.lexsort((table.times[rows[kept]], stream[rows[kept]]))]
     return table.times[rows[kept]], stream[rows[kept]], score[kept]

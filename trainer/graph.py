@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from schemas.manifest import Channel
 from trainer.data import CLIP
 from trainer.models import Architecture
 from trainer.models.variational import Variational, gaussian_divergence
@@ -37,15 +40,29 @@ class Graph(nn.Module):
 
     Two readings of the same mean error are not alike: one sensor may spike by itself, as sensors do, or many be off
     together, as in a fault. So the mean is weighted by the root of its breadth: the share of channels that are far off.
+
+    ``channels`` (None: all alike): a channel of direction ``rise`` or ``drop`` errs one way only, and each counts by
+    its weight, one of weight 0 not at all.
     """
 
     weight: Tensor
     trust: Tensor
     ones: Tensor
+    rises: Tensor
+    drops: Tensor
+    counts: Tensor
 
-    def __init__(self, model: Architecture, normal: Tensor, score: str = "newest") -> None:
+    def __init__(
+        self, model: Architecture, normal: Tensor, score: str = "newest", channels: Sequence[Channel] | None = None
+    ) -> None:
         super().__init__()
         self.model, self.kind = model, score
+        directions = ["both"] * normal.shape[1] if channels is None else [channel.direction for channel in channels]
+        weights = [1.0] * normal.shape[1] if channels is None else [channel.weight for channel in channels]
+        self.directed, self.weighted = set(directions) != {"both"}, set(weights) != {1.0}
+        self.register_buffer("rises", torch.tensor([d != "drop" for d in directions]))
+        self.register_buffer("drops", torch.tensor([d != "rise" for d in directions]))
+        self.register_buffer("counts", torch.tensor(weights, dtype=normal.dtype))
         weight = 1.0 / normal  # [H, C]
         self.register_buffer("weight", weight / len(weight))
         self.register_buffer("trust", weight / weight.sum(0))
@@ -68,12 +85,17 @@ class Graph(nn.Module):
         residual, expected = residuals(self.model, self.kind, z, known)  # [B, H, C], [B, H, C]
         observed = mask[:, -1:] if self.kind == "newest" else mask  # [B, 1 or H, C]
         residual = torch.where(observed, residual, 0.0)  # [B, H, C]
+        if self.directed:
+            residual = torch.where(torch.where(residual > 0, self.rises, self.drops), residual, 0.0)  # [B, H, C]
         error = (residual * residual * self.weight).sum(1)  # [B, C]
         seen = observed.any(1).to(x.dtype)  # [B, C]
         if self.kind != "newest":  # the mean over what was observed: what is missing neither raises nor lowers it
             error = error * (z.shape[1] / observed.to(x.dtype).sum(1).clamp(min=1.0))  # [B, C]
         count = seen.sum(1).clamp(min=1.0)  # [B], sums of ones are exact in any order
         share = error / (error + BROAD)  # [B, C], near 1 where a channel is far off
+        if self.weighted:
+            error, share = error * self.counts, share * self.counts  # [B, C]
+            count = ((seen * self.counts) @ self.ones).squeeze(1).clamp(min=1e-6)  # [B]
         # Products with ones, not sums: ONNX Runtime sums along a row in an order that depends on where in memory the
         # row begins, so a window would score by its place in the batch.
         mean = (error @ self.ones).squeeze(1) / count  # [B]

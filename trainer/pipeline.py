@@ -128,7 +128,7 @@ def drafted(
     network, curve = fit(data, settings, _ancestor(table, settings))
     fit_s = time.monotonic() - began
     mean_square = mean_square_error(network, Batches(data.calibration), settings.score)
-    graph = Graph(network, mean_square + settings.error_floor, settings.score).eval()
+    graph = Graph(network, mean_square + settings.error_floor, settings.score, catalogue).eval()
     onnx_bytes = to_onnx(graph, network.shape)
     batching, parity = gate(graph, onnx_bytes, data.calibration, settings.seed)
     say(f"{settings.model} fitted and exported; PyTorch and ONNX Runtime agree within {parity:.1e} of a score")

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from detector.adapters.files import Table
 from detector.engine.assembly import layout
-from detector.engine.engine import smoothing_weights
 from detector.engine.model import Model
 from detector.engine.scorer import Scorer
+from detector.engine.smoothing import smoothing_weights
 from schemas.frozen import Frozen
 from schemas.moment import SECOND_NS
 from trainer.calibrate import Calibrated

@@ -43,8 +43,9 @@ NO_TURN = -(2**62)
 STEPS, FARTHEST = 16, 1000
 #: A residual counts this many spreads at most: one wild reading must not move a level.
 BELIEVED = 3.0
-#: Readings of the newer half of the time until a shift that are summed, about: of faster streams every some-th.
-MOST = 10_000
+#: Readings of a turn, and of the newer half of the time until a shift, that are summed, about: of faster streams every
+#: some-th.
+MOST_OF_TURN, MOST = 64, 10_000
 
 #: Spreads by which a channel's level moves at least in a shift, and by how much its deviation grows.
 MOVED_SPREADS, WIDER = 1.0, 1.5
@@ -173,6 +174,7 @@ class Baselines:
         self._shift_ns = max(round(policy.shift_after * SECOND_NS), 4 * TURN_READINGS * interval_ns)
         self._trial_ns = round(policy.trial_after * SECOND_NS)
         self._every = max(self._shift_ns // (2 * MOST * interval_ns), 1)
+        self._seldom = max(self._turn_ns // (MOST_OF_TURN * interval_ns), 1)
         turn_s = self._turn_ns / SECOND_NS
         self._slow = min(turn_s / policy.drift_after, 1.0) if policy.drift_after else 0.0
         self._fade = min(turn_s / RELIEF_FADES_S, 1.0)
@@ -335,9 +337,9 @@ class Baselines:
         thresholds, ``number`` ``[n]``: how many-th of its stream each is.
         """
         slots = segments.slots
-        mode = np.where(number % self._every == 0, memory.base_mode[slots][segments.of_row], HELD)
-        slow = (mode == SLOW) & ~is_open & (score <= 1)
-        watched = (mode == WATCHED) & is_open
+        mode = memory.base_mode[slots][segments.of_row]
+        slow = (mode == SLOW) & ~is_open & (score <= 1) & (number % self._seldom == 0)
+        watched = (mode == WATCHED) & is_open & (number % self._every == 0)
         if self._slow and slow.any():
             self._sum(memory, segments, slow, residual, scale, BELIEVED, squares=False)
         if is_open.any():

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from trainer_data import normal, table
 
 from detector.engine.engine import Engine
-from schemas.manifest import Batching
+from schemas.manifest import Batching, Channel
 from trainer.batches import Batches
 from trainer.data import Prepared, prepare
 from trainer.fit import fit, mean_square_error
@@ -26,7 +26,7 @@ WINDOW = 12
 
 def settings_of(score: str, model: str = "dense-vae") -> FitSettings:
     return FitSettings.model_validate(
-        {"model": model, "window": WINDOW, "epochs": 20, "learning_rate": 4e-3, "rate": 0.01, "score": score}
+        {"model": model, "window": WINDOW, "epochs": 20, "learning_rate": 4e-3, "score": score}
     )
 
 
@@ -106,3 +106,32 @@ def test_what_is_missing_neither_raises_nor_lowers_it(kind: str) -> None:
     with torch.no_grad():
         whole, few = (graph(given[0], seen, *given[1:])[1].median() for seen in (mask, holed))
     assert 0.3 < float(few / whole) < 10
+
+
+@torch.no_grad()
+def test_direction_and_weight_of_a_channel_count() -> None:
+    data, network = fitted()
+    normal_error = mean_square_error(network, Batches(data.calibration), "newest")
+    x, loc, scale, context = data.calibration.raw(slice(0, 1))
+    x = np.nan_to_num(x, nan=0.0)
+
+    def score(channels: list[Channel] | None, off: float) -> tuple[float, list[float]]:
+        moved = x.copy()
+        moved[:, -1, 1] += off * scale[:, 1]
+        given = [torch.from_numpy(a) for a in (moved, np.ones(x.shape, bool), loc, scale)]
+        graph = Graph(network, normal_error, "newest", channels).eval()
+        found = graph(*given, None if context is None else torch.from_numpy(context))
+        return float(found[0]), found[1][0].tolist()
+
+    def channel(**changes: object) -> list[Channel]:
+        return [Channel(name=f"c{c}", **(changes if c == 1 else {})) for c in range(4)]
+
+    both, _ = score(None, 6)
+    assert score(channel(), 6)[0] == both
+    assert score(channel(direction="rise"), 6)[0] == pytest.approx(both, rel=0.2)
+    assert score(channel(direction="drop"), 6)[0] < both / 5
+    assert score(channel(direction="drop"), -6)[0] > both / 5
+    assert score(channel(weight=3.0), 6)[0] > both
+    ignored, error = score(channel(weight=0.0), 6)
+    assert ignored < both / 5
+    assert error[1] == 0

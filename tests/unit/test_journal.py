@@ -193,7 +193,7 @@ def test_checkpoints_and_entries_of_the_same_offset(ages: tuple[float, ...]) -> 
             serve(MODEL, broker, log, checkpoint_age=age, checkpoint_bytes=10**9)
         broker.evict(log)
     assert [offset for offset, _ in kept[0].entries.values()] == [30, 30, 30]
-    serve(MODEL, broker, checkpoint_age=1000)  # R must not pass an entry that no checkpoint holds
+    serve(MODEL, broker, checkpoint_bytes=10**9, batch_size=10)  # R must not pass an entry that no checkpoint holds
     fill(broker, rows("a", 30, range(0), 60), 1)
     serve(MODEL, broker, checkpoint_age=1000)
     check(MODEL, broker, "residual", kept)

@@ -24,7 +24,19 @@ from detector.engine.alerts import Published
 from detector.engine.arrival import Arrived, arrive
 from detector.engine.assembly import NEVER, Fate, Times, judge
 from detector.engine.baseline import SLOW, Baselines, Turned
-from detector.engine.incidents import ANOMALOUS, CALM, KINDS, NORMAL, UNSCORED, Change, Flags, Moved, Policy, follow
+from detector.engine.incidents import (
+    ANOMALOUS,
+    CALM,
+    KINDS,
+    NORMAL,
+    TOP_CHANNELS,
+    UNSCORED,
+    Change,
+    Flags,
+    Moved,
+    Policy,
+    follow,
+)
 from detector.engine.marks import anomaly_marks, clock_marks, drift_marks, fronts, sensor_marks, silence_marks
 from detector.engine.model import Model
 from detector.engine.orders import obey
@@ -390,7 +402,9 @@ class Engine:
     def _moved(self, segments: Segments, turned: Turned | None) -> Moved | None:
         if turned is None or not turned.shifted.any():
             return None
-        far = np.abs(turned.level) / self.streams.scaling(segments.slots)[1][:, : self._sensed]
+        if not self._sensed:  # images have no level that moves
+            return Moved(turned.shifted, np.full((len(segments.slots), TOP_CHANNELS), -1, np.int16))
+        far = np.abs(turned.level) / self.streams.scaling(segments.slots)[1]
         return Moved(turned.shifted, fronts(far)[0])
 
     def _follow_rules(self, seen: Seen, out: Scored) -> NDArray[np.bool_]:

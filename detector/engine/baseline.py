@@ -6,9 +6,9 @@ time (half an hour, less where a shift is sooner, at least six readings), and ne
 * **Slowly.** A channel's level follows what the model gets wrong about it, its mean residual, with the time constant
   ``drift_after``, while no incident is open. It may move ``drift_limit`` spreads away from where it was learned or last
   anchored; there it stops, and a drift is told once.
-* **At once.** An anomaly that has been open for ``shift_after``, at least half of its readings anomalous, is a shift.
+* **At once.** An anomaly that has been open for ``shift_after``, at least half of its readings not calm, is a shift.
   What the stream was in the newer half of that time is its new level, for the channels that moved at least a spread; a
-  channel whose deviation grew by half has a wider spread from then on. Where even that leaves the stream anomalous for
+  channel whose deviation grew by half has a wider spread from then on. Where even that leaves the stream so for
   another sixth of that time, its scores are divided by what they are on average ("relief"); that fades in a week.
 * **On trial.** For ``trial_after`` after a shift the level before it is not forgotten: a reading that fits either is no
   anomaly, its published score is that of the level before, and a stream that returns there for a turn has its old
@@ -127,7 +127,7 @@ class Memory(Protocol):
     base_stage: NDArray[np.uint8]
     """``[S]``: how often it was."""
     base_rows: NDArray[np.int32]
-    """``[S, 2]``: scored readings since then, and anomalous ones."""
+    """``[S, 2]``: scored readings since then, and those that were not calm."""
     base_scores: Ints
     """``[S, 2]``: sum of the logarithms of raw scores, and their count, like ``base_sum``."""
     base_trial: Times
@@ -344,7 +344,8 @@ class Baselines:
             self._sum(memory, segments, slow, residual, scale, BELIEVED, squares=False)
         if is_open.any():
             scored = is_open & ~np.isnan(score)
-            rows = np.stack([scored, scored & (score > 1)], axis=1).astype(np.int32)
+            off = scored & (score > self._policy.release)  # between release and threshold nothing is over either
+            rows = np.stack([scored, off], axis=1).astype(np.int32)
             memory.base_rows[slots] += np.add.reduceat(rows, segments.first, axis=0)
         if watched.any():
             self._sum(memory, segments, watched, above, scale, FARTHEST, squares=True)

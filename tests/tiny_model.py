@@ -11,6 +11,7 @@ from onnx import parser
 from detector.engine.calibration import tail
 from detector.engine.model import Model, StreamValues
 from detector.engine.tails import Tail
+from schemas.frame import Frame
 from schemas.manifest import Batching, Calibration, Channel, Manifest, Season, Training
 
 # The mean over channels is a matrix product: along the last axis ReduceMean sums in an order that depends on where a
@@ -76,6 +77,38 @@ def graph(window: int, channels: int, seasonal: bool = False) -> bytes:
     return model.SerializeToString()
 
 
+#: What of an image is not as the stream's level: the square of each pixel, and the largest of them.
+_IMAGE_GRAPH = """
+<ir_version: 10, opset_import: ["": 20]>
+tiny (float[B,1,{V}] x, bool[B,1,{V}] mask, float[B,1] loc, float[B,1] scale)
+  => (float[B] score, float[B,1] error, float[B,1] expected, float[B,1,{V}] window, float[B,{H},{W}] map)
+{{
+  axis = Constant<value = int64[1] {{1}}>()
+  pixels = Constant<value = int64[1] {{2}}>()
+  shape = Constant<value = int64[3] {{-1, {H}, {W}}}>()
+  loc3 = Unsqueeze(loc, axis)
+  scale3 = Unsqueeze(scale, axis)
+  filled = Where(mask, x, loc3)
+  centred = Sub(filled, loc3)
+  z = Div(centred, scale3)
+  square = Mul(z, z)
+  map = Reshape(square, shape)
+  error = ReduceMax<keepdims = 0>(square, pixels)
+  score = Squeeze(error, axis)
+  expected = Identity(loc)
+  nothing = Sub(filled, filled)
+  window = Add(nothing, loc3)
+}}
+"""
+
+
+def image_graph(frame: Frame) -> bytes:
+    """The ONNX file's bytes, for images of one band."""
+    model = parser.parse_model(_IMAGE_GRAPH.format(V=frame.values, H=frame.height, W=frame.width))
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
 def tiny_model(
     window: int = 4,
     channels: int = 3,
@@ -86,15 +119,41 @@ def tiny_model(
     span: float = 4.0,
     batching: Batching | None = None,
     season: Season | None = None,
+    known: tuple[Channel, ...] | None = None,
 ) -> Model:
-    """A model whose streams have mean 0 and standard deviation 1."""
-    onnx_bytes = graph(window, channels, season is not None)
-    count = len(streams)
+    """A model whose streams have mean 0 and standard deviation 1; ``known``: channels with limits of their own."""
+    named = known or tuple(Channel(name=f"c{c}") for c in range(channels))
+    onnx_bytes = graph(window, len(named), season is not None)
+    return _model(onnx_bytes, named, streams, window, interval_s, threshold, span, batching, season)
+
+
+def tiny_image_model(
+    frame: Frame, streams: tuple[str, ...] = ("a", "b"), *, interval_s: float = 1.0, threshold: float = 3.0
+) -> Model:
+    """A model of grey images whose pixels have mean 0 and standard deviation 1; the worst pixel is the score."""
+    named = (Channel(name="grey"),)
+    return _model(image_graph(frame), named, streams, 1, interval_s, threshold, 1.0, None, None, frame)
+
+
+def _model(
+    onnx_bytes: bytes,
+    named: tuple[Channel, ...],
+    streams: tuple[str, ...],
+    window: int,
+    interval_s: float,
+    threshold: float,
+    span: float,
+    batching: Batching | None,
+    season: Season | None,
+    frame: Frame | None = None,
+) -> Model:
+    count, channels = len(streams), len(named)
     tail_score, tail_p = tail(np.random.default_rng(0).random(999))
     epoch = "1970-01-01T00:00:00Z"
     manifest = Manifest(
         model="tiny",
-        channels=tuple(Channel(name=f"c{c}") for c in range(channels)),
+        channels=named,
+        frame=frame,
         window=window,
         interval_s=interval_s,
         season=season,

@@ -109,7 +109,7 @@ def suspects(calibrated: Calibrated, names: Sequence[str]) -> tuple[Suspect, ...
 
 def _of_tail(calibrated: Calibrated, names: Sequence[str]) -> dict[str, object]:
     """What the manifest says of the tail."""
-    fitted = calibrated.fitted
+    fitted, band = calibrated.fitted, calibrated.band
     return {
         "readings": len(calibrated.score),
         "threshold": calibrated.group,
@@ -120,7 +120,7 @@ def _of_tail(calibrated: Calibrated, names: Sequence[str]) -> dict[str, object]:
         "shape": fitted.fit.shape,
         "scale": fitted.fit.scale,
         "reach_s": DAY_S / float(fitted.rate[0]),
-        "interval": calibrated.interval,
+        "interval": band and (float(band.least[0]), float(band.most[0])),
         "suspected": int(fitted.suspect.sum()),
         "suspects": suspects(calibrated, names),
     }

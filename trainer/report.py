@@ -14,6 +14,7 @@ from detector.adapters.files import Table
 from detector.engine.model import Model
 from schemas.frozen import Frozen
 from schemas.moment import SECOND_NS
+from schemas.promise import DAY_S
 from trainer.calibrate import Calibrated
 from trainer.data import Prepared, rows_by_stream
 from trainer.fit import Curve
@@ -32,6 +33,8 @@ DATA_FILE = "report.json"
 DRAWN = 6
 #: Points of a drawn line: about one per pixel; each is the largest score of its span, so that no peak is lost.
 POINTS = 1200
+#: Peaks of episodes that are drawn: the largest, and fewer and fewer of the others.
+PEAKS = 400
 #: Streams that are listed.
 LISTED = 50
 
@@ -65,6 +68,20 @@ class StreamRow(Frozen):
     """Mean absolute error of the newest reading over the channels, in spreads."""
 
 
+class ReturnLevels(Frozen):
+    """How often normal data reach which level: what was seen, and how sure the tail is. Levels in thresholds."""
+
+    period_s: list[float]
+    """Return periods of the peaks that are drawn, those of the largest first."""
+    level: list[float]
+    suspect: list[bool]
+    """Looks like a fault."""
+    band_s: list[float]
+    """Return periods of the band; empty: there is none."""
+    least: list[float]
+    most: list[float]
+
+
 class Report(Frozen):
     """What the page shows beyond what the model folder holds anyway."""
 
@@ -82,6 +99,7 @@ class Report(Frozen):
     # what older folders lack
     parameters: int | None = None
     """Numbers that were learned."""
+    returns: ReturnLevels | None = None
     worst: list[Worst] = Field(default_factory=list)
     """Windows with the largest scores, the largest first."""
     latent: Latent | None = None
@@ -145,8 +163,9 @@ def collect(
         streams=[
             StreamRow(
                 name=name, readings=rows[s], scores=int(counts[s]), threshold=float(calibrated.threshold[s]),
-                factor=float(f"{calibrated.factor[s]:.5g}"), median=_rounded(stretch.median[s]), largest=_rounded(stretch.largest[s]),
-                above=_rounded(stretch.above[s]), episodes=_rounded(stretch.episodes[s]),
+                factor=float(f"{calibrated.factor[s]:.5g}"), median=_rounded(stretch.median[s]),
+                largest=_rounded(stretch.largest[s]), above=_rounded(stretch.above[s]),
+                episodes=_rounded(stretch.episodes[s]),
             )
             for s, name in enumerate(data.names[:LISTED])
         ],
@@ -154,7 +173,24 @@ def collect(
         above=int((score > 1).sum()),
         warnings=calibrated.warnings,
         parameters=parameters,
+        returns=_returns(calibrated),
     )  # fmt: skip
+
+
+def _returns(calibrated: Calibrated) -> ReturnLevels:
+    fitted, band = calibrated.fitted, calibrated.band
+    size = len(fitted.level)
+    drawn = np.arange(size) if size <= PEAKS else np.unique(np.geomspace(1, size, PEAKS).astype(np.int64)) - 1
+    order = np.argsort([] if band is None else -band.rates)
+    none = np.empty(0)
+    return ReturnLevels(
+        period_s=_short(DAY_S / fitted.rate[drawn]),
+        level=_short(fitted.level[drawn] / calibrated.group),
+        suspect=fitted.suspect[drawn].tolist(),
+        band_s=_short(none if band is None else DAY_S / band.rates[order]),
+        least=_short(none if band is None else band.least[order] / calibrated.group),
+        most=_short(none if band is None else band.most[order] / calibrated.group),
+    )
 
 
 def of_sensors(
@@ -184,6 +220,10 @@ def of_images(
     """The report with what only images have."""
     latent, grid = image_codes(network, model.manifest.model, data)
     return report.model_copy(update={"pictures": pictured(model, data, calibrated), "latent": latent, "grid": grid})
+
+
+def _short(values: NDArray[np.float64]) -> list[float]:
+    return [float(f"{value:.5g}") for value in values.tolist()]
 
 
 def _finite(value: float) -> float | None:

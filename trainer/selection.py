@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from detector.adapters.files import Table
 from detector.adapters.texts import take
 from detector.engine.engine import BUCKETS, Engine
+from detector.engine.incidents import Policy
 from detector.engine.model import Model
 from detector.engine.readings import Readings
 from detector.engine.scorer import Scorer
@@ -62,6 +63,9 @@ MOST_CELLS = 1 << 23
 TIMED = 4096
 
 NORMAL, EXCUSED = -1, -2
+
+#: Candidates are compared by what the model itself says: no baseline follows, and none is anchored anew.
+STILL = Policy(drift_after=0, shift_after=0)
 
 D = TypeVar("D")
 
@@ -115,7 +119,7 @@ class Rehearsal:
 
         ``draft``: thresholds of 1 throughout, so that scores are raw.
         """
-        engine = Engine(draft)
+        engine = Engine(draft, STILL)
         streams = self._table.streams
         for rows in self._before:
             for at in range(0, len(rows), BATCH):

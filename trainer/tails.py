@@ -128,12 +128,12 @@ def fit_tail(level: Floats, days: float, gap_days: float, repeats: float = 1.0, 
 
 
 def interval_of(
-    fitted: Fitted, level: Floats, block: Ints, gap_days: float, repeats: float, rate: float
-) -> tuple[float, float] | None:
-    """Where the level of a rate lies in nine of ten cases, by resampling blocks of the data.
+    fitted: Fitted, level: Floats, block: Ints, gap_days: float, repeats: float, rates: Floats
+) -> Floats | None:
+    """Where the levels of rates ``[R]`` lie in nine of ten cases, least and most ``[2, R]``, by resampling the data.
 
-    ``level``, ``block`` ``[P]``: the peaks and the block of each. Blocks, not peaks: those of a day have a cause in
-    common (block bootstrap; Künsch 1989). None where there are fewer than ``LEAST_BLOCKS``.
+    ``level``, ``block`` ``[P]``: the peaks and the block of each. Blocks are drawn, not peaks: those of a day have
+    causes in common (block bootstrap; Künsch 1989). None where there are fewer than ``LEAST_BLOCKS``.
     """
     order = np.argsort(block, kind="stable")
     members = np.split(order, np.flatnonzero(np.diff(block[order])) + 1)
@@ -144,9 +144,9 @@ def interval_of(
     for _ in range(RESAMPLES):
         drawn = rng.integers(0, len(members), len(members))
         own = np.concatenate([level[members[one]] for one in drawn])
-        found.append(fit_tail(own, fitted.days, gap_days, repeats, fitted.bulk).tail.level(rate))
-    low, high = np.quantile(found, (0.05, 0.95))
-    return float(low), float(high)
+        tail = fit_tail(own, fitted.days, gap_days, repeats, fitted.bulk).tail
+        found.append([tail.level(rate) for rate in rates.tolist()])
+    return np.quantile(found, (0.05, 0.95), axis=0)
 
 
 def thinned_back(rate: Floats, gap_days: float) -> Floats:

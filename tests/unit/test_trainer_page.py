@@ -184,13 +184,13 @@ def test_names_from_the_data_are_escaped_wherever_they_stand() -> None:
 
 
 def test_the_card_takes_its_numbers_from_the_manifest() -> None:
-    shown = report(parameters=1234, own_thresholds=1)
-    model = with_manifest(metrics={"parity": 3e-7, "realised_rate": 0.002}, made_with={"torch": "9.9"})
+    shown = report(parameters=1234)
+    model = with_manifest(metrics={"parity": 3e-7}, made_with={"torch": "9.9"})
     card = card_of(model, shown)
     for fact in (
-        "1,234 parameters", "1 of 2 streams", "agreed within 3.0e-07", "torch 9.9", "seed 0", "999 scores",
-        "At most 0.1% of normal readings", "itself it is 0.2%", "4 readings (4 s)", "no season", "span 4", "0" * 64,
-        "named by who fitted it",
+        "1,234 parameters", "agreed within 3.0e-07", "torch 9.9", "seed 0", "999 scores",
+        "1/7d: at most so many false-alarm episodes", "a raw score of 3.", "4 readings (4 s)", "no season",
+        "span 4", "0" * 64, "named by who fitted it",
     ):  # fmt: skip
         assert fact in card, fact
 

@@ -86,15 +86,18 @@ def test_an_interval_holds_the_true_level_about_as_often_as_it_says() -> None:
     for seed in range(30):
         level = peaks(60, seed=seed)
         fitted = fit_tail(level, 60, GAP)
-        low, high = interval_of(fitted, level, np.arange(len(level)) // 10, GAP, 1.0, rate) or (0.0, 0.0)
+        found = interval_of(fitted, level, np.arange(len(level)) // 10, GAP, 1.0, np.array([rate, rate / 10]))
+        assert found is not None
+        low, high = found[:, 0]
         assert 0 < low <= high
+        assert (found[:, 1] >= found[:, 0]).all()
         held += low <= true_level(rate) <= high
     assert held >= 22
 
 
 def test_too_few_blocks_give_no_interval() -> None:
     level = peaks(3)
-    assert interval_of(fit_tail(level, 3, GAP), level, np.zeros(len(level), np.int64), GAP, 1.0, 1.0) is None
+    assert interval_of(fit_tail(level, 3, GAP), level, np.zeros(len(level), np.int64), GAP, 1.0, np.ones(1)) is None
 
 
 def test_peaks_thin_out_as_theory_says() -> None:

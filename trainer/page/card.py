@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from detector.engine.model import Model
 from detector.page.text import duration, plural, table
 from schemas.manifest import Manifest
+from trainer.page.promise import METHODS
 from trainer.report import Report
 
 #: Names of streams and channels that are spelt out.
@@ -89,16 +90,17 @@ def _size(model: Model, report: Report) -> str:
 def _threshold(manifest: Manifest) -> str:
     calibration = manifest.calibration
     return (
-        f"From {plural(calibration.peaks, 'peak')} of {calibration.days:.4g} stream-days, {calibration.readings:,} scores, "
-        f"by {html.escape(calibration.method)}. A stream never seen takes the group's: a raw score of "
-        f"{calibration.threshold:.4g}."
+        f"From {METHODS[calibration.method]}: {plural(calibration.peaks, 'episode')} of {calibration.days:,.4g} "
+        f"stream-days; p-values from {calibration.readings:,} scores of the calibration stretch, which had no part in "
+        f"the weights. A stream never seen takes the group's threshold: a raw score of {calibration.threshold:.4g}."
     )
 
 
 def _promise(manifest: Manifest) -> str:
     return (
-        f"{html.escape(manifest.calibration.false_alarms)}: at most so many false-alarm episodes, as long as normal data "
-        "come as those of the calibration stretch did. Where they drift, there are more."
+        f"{html.escape(manifest.calibration.false_alarms)}: at most so many false-alarm episodes, as long as normal "
+        "data come as those did that set the threshold. Where they drift faster than a baseline follows, there are "
+        "more."
     )
 
 

@@ -11,6 +11,7 @@ from trainer.page.card import model_card
 from trainer.page.codes import decoded_grid, latent_space
 from trainer.page.curves import scores, training
 from trainer.page.pictures import decoded_pictures, worst_images
+from trainer.page.promise import promise
 from trainer.page.tables import channels, chosen, facts, streams, versions
 from trainer.page.windows import worst_windows
 from trainer.report import Report
@@ -29,6 +30,7 @@ def render(model: Model, report: Report) -> str:
         facts(model, report),
         *(f'<p class="warning">{html.escape(warning)}</p>' for warning in report.warnings),
         *chosen(model),
+        *promise(model, report),
         *scores(model, report),
         *worst_windows(model, report),
         *worst_images(report),

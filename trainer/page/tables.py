@@ -118,8 +118,8 @@ def streams(model: Model, report: Report) -> Iterable[str]:
         for row in report.streams
     ]
     heads = (
-        "stream", "readings", "calibration scores", "raw score that counts as 1", "times the group's", "median score", "largest score",
-        "above 1", "episodes a day", "mean error",
+        "stream", "readings", "calibration scores", "raw score that counts as 1", "times the group's", "median score",
+        "largest score", "above 1", "episodes a day", "mean error",
     )  # fmt: skip
     yield "<h2>Streams</h2>"
     yield (

@@ -23,11 +23,11 @@ from kafka.admin import (
 )
 from kafka.structs import OffsetAndMetadata
 from kafka_cluster import create_topic, produce, read_all, unique
-from log_cluster import PARTITIONS, KafkaCluster, assignment, poll_until, start_all, values_of
+from log_cluster import PARTITIONS, KafkaCluster, assignment, commands_until, poll_until, start_all, values_of
 
 from detector.adapters.kafka import KafkaLog
 from detector.adapters.kafka_state import OWNER
-from detector.adapters.port import Committed, StateRecord, Transaction
+from detector.adapters.port import Commands, Committed, StateRecord, Transaction
 from schemas.errors import AccessError, BrokerUnavailable, Rebalanced, SettingsError, TopicError
 
 pytestmark = [
@@ -81,8 +81,8 @@ def test_own_topics_are_made_with_their_settings(cluster: KafkaCluster) -> None:
         thread.join()
     assert len(cluster._members) == 2
     with KafkaAdminClient(bootstrap_servers=cluster.bootstrap) as admin:
-        names = [f"{cluster.group}-{name}" for name in ("alerts", "dead", "state")]
-        assert [len(topic["partitions"]) for topic in admin.describe_topics(names)] == [PARTITIONS] * 3
+        names = [f"{cluster.group}-{name}" for name in ("alerts", "dead", "state", "commands")]
+        assert [len(topic["partitions"]) for topic in admin.describe_topics(names)] == [PARTITIONS] * 3 + [1]
         wanted = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
         found = admin.describe_configs(wanted)["topic"]
     configs = {name: {key: config["value"] for key, config in found[name].items()} for name in names}
@@ -91,6 +91,8 @@ def test_own_topics_are_made_with_their_settings(cluster: KafkaCluster) -> None:
     assert configs[names[2]]["cleanup.policy"] == "compact"
     assert int(configs[names[2]]["max.message.bytes"]) >= 2_000_000
     assert int(configs[names[2]]["segment.bytes"]) < 10_000_000
+    assert configs[names[3]]["cleanup.policy"] == "delete"
+    assert configs[names[3]]["retention.ms"] == "-1"
 
 
 def test_a_missing_readings_topic_is_named_and_not_made(cluster: KafkaCluster) -> None:
@@ -279,6 +281,31 @@ def test_a_broker_in_trouble_during_a_commit_leaves_exactly_one_copy(rough: Brok
     cluster.close()
 
 
+@pytest.mark.parametrize("trouble", ["frozen", "killed"])
+def test_a_look_at_the_commands_waits_for_no_broker(rough: Broker, trouble: str) -> None:
+    cluster = KafkaCluster(rough.bootstrap, startup_timeout_s=60, session_timeout_s=6)
+    log = cluster.member()
+    assert log.commands(0, 0.2) == Commands([], 0)
+    if trouble == "killed":
+        rough.kill()
+    else:
+        rough.pause()
+    try:
+        for _ in range(10):
+            began = time.monotonic()
+            assert log.commands(0, 0) == Commands([], 0)
+            assert time.monotonic() - began < 0.5
+            time.sleep(0.3)
+    finally:
+        if trouble == "killed":
+            rough.start()
+        else:
+            rough.resume()
+    cluster.tell([b"a"])
+    assert commands_until(log, 0, 2) == [(0, b"a")]
+    cluster.close()
+
+
 def test_closing_a_log_whose_broker_is_frozen_does_not_hang(rough: Broker) -> None:
     cluster = KafkaCluster(rough.bootstrap, startup_timeout_s=60, session_timeout_s=6)
     log = cluster.member()
@@ -317,6 +344,14 @@ def test_what_the_broker_refuses_is_an_access_error(rough: Broker) -> None:
     deny(rough.bootstrap, ResourceType.TOPIC, cluster.readings, ACLOperation.DESCRIBE)
     with pytest.raises(AccessError, match=cluster.readings):
         cluster.member()
+    cluster.close()
+
+    cluster = KafkaCluster(rough.bootstrap, startup_timeout_s=30, session_timeout_s=6)
+    log = cluster.member()
+    deny(rough.bootstrap, ResourceType.TOPIC, f"{cluster.group}-commands", ACLOperation.READ)
+    with pytest.raises(AccessError, match=f"the end of {cluster.group}-commands"):
+        log.commands_bounds()
+    cluster.close()
 
 
 def test_a_wrong_password_is_an_access_error(rough: Broker) -> None:

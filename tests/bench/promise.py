@@ -214,12 +214,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--watch", type=int, default=60, help="days")
     parser.add_argument("--faults", type=int, default=4, help="days with a fault in every stream")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--fit-limit", default="10m", metavar="DURATION", help="time to fit a model, at most")
     given = parser.parse_args(arguments)
     print(HEADER, flush=True)
     for model in given.models:
         for kind in given.series:
             began = time.process_time()
-            learned, kept = watched(kind, model, given.streams, given.fit, given.watch, given.faults, given.seed)
+            learned, kept = watched(
+                kind, model, given.streams, given.fit, given.watch, given.faults, given.seed, fit_limit=given.fit_limit
+            )
             spent = time.process_time() - began
             for one in kept:
                 print(

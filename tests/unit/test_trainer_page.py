@@ -9,10 +9,11 @@ import pytest
 from tiny_model import tiny_model
 
 from detector.engine.model import Model
-from schemas.manifest import Candidate, Channel, Season
+from schemas.manifest import Candidate, Channel, Season, Suspect
 from trainer.latent import STEPS, Decoded, Latent, Points
 from trainer.page import render
-from trainer.report import Line, Report, StreamRow
+from trainer.page.promise import about
+from trainer.report import Line, Report, ReturnLevels, StreamRow
 from trainer.worst import Trace, Worst
 
 
@@ -189,7 +190,7 @@ def test_the_card_takes_its_numbers_from_the_manifest() -> None:
     card = card_of(model, shown)
     for fact in (
         "1,234 parameters", "agreed within 3.0e-07", "torch 9.9", "seed 0", "999 scores",
-        "1/7d: at most so many false-alarm episodes", "a raw score of 3.", "4 readings (4 s)", "no season",
+        "At most 1 false-alarm episode of a stream in 7 days", "a raw score of 3.", "4 readings (4 s)", "no season",
         "span 4", "0" * 64, "named by who fitted it",
     ):  # fmt: skip
         assert fact in card, fact
@@ -222,3 +223,52 @@ def test_the_page_needs_no_network_and_follows_the_readers_colours() -> None:
     assert "stroke: #000" not in drawn
     assert "fill: #ffffff" not in drawn
     assert "var(--c0)" in drawn
+
+
+def returns(**changes: object) -> ReturnLevels:
+    fields: dict[str, object] = {
+        "period_s": [1e6, 5e5, 3e5], "level": [5.0, 0.9, 0.7], "suspect": [True, False, False],
+        "band_s": [3e5, 6e5, 6e6], "least": [0.6, 0.8, 1.0], "most": [0.8, 1.2, 1.7],
+    }  # fmt: skip
+    return ReturnLevels.model_validate({**fields, **changes})
+
+
+def promising(model: Model, **changes: object) -> Model:
+    calibration = model.manifest.calibration.model_copy(update=changes)
+    return replace(model, manifest=model.manifest.model_copy(update={"calibration": calibration}))
+
+
+def test_the_promise_is_drawn_and_said_in_words() -> None:
+    suspect = Suspect(stream="<a>", time="2024-05-01T00:00:00Z", score=5.0)
+    changes = {"method": "bulk-exponential", "days": 9.0, "share": 0.3, "peaks": 3, "reach_s": 777_600.0}
+    changes |= {"interval": (2.4, 4.5), "suspected": 1, "suspects": (suspect,)}
+    text = render(promising(tiny_model(threshold=3.0), **changes), report(returns=returns()))
+    for words in (
+        "<h2>The promise</h2>", "At most 1 false-alarm episode of a stream in 7 days", "30% of the data",
+        "the largest look like faults", "between 0.80 and 1.50 of this one", "one episode in 9 days",
+        "1 episode of these data would raise an alarm and looks like a fault", "&lt;a&gt;",
+    ):  # fmt: skip
+        assert words in text, words
+
+
+def test_a_fleet_s_promise_says_what_it_comes_to() -> None:
+    model = promising(tiny_model(), false_alarms="fleet:2/7d", rate=1 / 7, method="ranks", days=100.0, peaks=50)
+    text = render(model, report(returns=returns(suspect=[False] * 3, band_s=[], least=[], most=[])))
+    assert "At most 2 false-alarm episodes of all 2 streams in 7 days, one in 7 days of each" in text
+    assert "look like faults, the worst" not in text
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-9, 1e9])
+@pytest.mark.parametrize("period", [1e-3, 1e3, 1e12])
+def test_any_return_levels_can_be_drawn(level: float, period: float) -> None:
+    shown = returns(period_s=[period], level=[level], suspect=[False], band_s=[], least=[], most=[])
+    assert "The promise" in render(tiny_model(), report(returns=shown))
+    assert "The promise" not in render(tiny_model(), report())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.5, "0.5 s"), (90, "90 s"), (7200, "2 h"), (86_400 * 7, "7 days"), (86_400 * 21, "3 weeks"), (1e9, "32 years")],
+)
+def test_long_times_are_told_in_one_unit(seconds: float, words: str) -> None:
+    assert about(seconds) == words

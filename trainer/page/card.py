@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from detector.engine.model import Model
 from detector.page.text import duration, plural, table
 from schemas.manifest import Manifest
-from trainer.page.promise import METHODS
+from trainer.page.promise import METHODS, in_words
 from trainer.report import Report
 
 #: Names of streams and channels that are spelt out.
@@ -98,9 +98,8 @@ def _threshold(manifest: Manifest) -> str:
 
 def _promise(manifest: Manifest) -> str:
     return (
-        f"{html.escape(manifest.calibration.false_alarms)}: at most so many false-alarm episodes, as long as normal "
-        "data come as those did that set the threshold. Where they drift faster than a baseline follows, there are "
-        "more."
+        f"{in_words(manifest.calibration, manifest.training.streams)}, as long as normal data come as those did that "
+        "set the threshold. Where they drift faster than a baseline follows, there are more."
     )
 
 

@@ -44,13 +44,13 @@ def _above(model: Model, report: Report) -> str:
     ) else ""  # fmt: skip
     return (
         f"{report.above} of its {n:,} scores lie above the threshold; the raw score "
-        f"{model.manifest.calibration.threshold:.4g} counts as 1 for a stream without a threshold of its own.{drawn}"
+        f"{model.manifest.calibration.threshold:.4g} counts as 1 for a stream never seen.{drawn}"
     )
 
 
 def _tail(axes: Axes, model: Model) -> None:
     streams = model.streams
-    axes.plot(streams.tail_score, streams.tail_p, color=COLOURS[0])
+    axes.plot(streams.tail_score / model.manifest.calibration.threshold, streams.tail_p, color=COLOURS[0])
     axes.axvline(1, color=THRESHOLD, linestyle="--", linewidth=1.2)
     axes.set_yscale("log")
     axes.set_xlabel("score in thresholds")

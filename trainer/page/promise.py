@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 from detector.engine.model import Model
 from detector.page.text import duration, percent, plural, table
 from schemas.manifest import Calibration
-from schemas.promise import DAY_S
+from schemas.promise import DAY_S, Promise
 from trainer.page.charts import COLOURS, EDGE, THRESHOLD, drawing, svg
 from trainer.report import Report, ReturnLevels
 
@@ -22,6 +22,9 @@ NAMED = {
     "1 week": 7 * DAY_S, "1 month": 30.4 * DAY_S, "1 year": 365.25 * DAY_S, "10 years": 3652.5 * DAY_S,
     "100 years": 36525 * DAY_S, "1000 years": 365250 * DAY_S,
 }  # fmt: skip
+
+#: Scores below this are not drawn.
+LOWEST = 0.05
 
 #: How a tail came about, in words.
 METHODS = {
@@ -49,19 +52,29 @@ def promise(model: Model, report: Report) -> Iterable[str]:
 
 def _words(model: Model) -> str:
     calibration = model.manifest.calibration
-    streams = plural(len(model.streams.names), "stream")
-    asked = html.escape(calibration.false_alarms)
-    divided = f", one in {about(DAY_S / calibration.rate)} for each of {streams}" if "fleet" in asked else ""
+    kept = f"{percent(calibration.share, 0)} of the data" if calibration.share else "the data"
+    said = in_words(calibration, len(model.streams.names))
     text = (
-        f"At most {asked} false-alarm episodes{divided}, as long as normal data come as these did. The threshold is "
+        f"{said}, as long as normal data come as these did. The threshold is "
         f"taken from {METHODS[calibration.method]}: {plural(calibration.peaks, 'episode')} of "
-        f"{calibration.days:,.4g} stream-days, {percent(calibration.share, 0)} of the data. They themselves reach to "
-        f"one in {about(calibration.reach_s)} of a stream; what is rarer is extrapolated."
+        f"{calibration.days:,.4g} stream-days, {kept}."
     )
+    if calibration.reach_s:
+        text += f" The data reach to one episode in {about(calibration.reach_s)}; what is rarer is extrapolated."
     if calibration.interval is not None:
         low, high = (bound / calibration.threshold for bound in calibration.interval)
         text += f" In nine of ten such stretches the threshold would lie between {low:.2f} and {high:.2f} of this one."
     return text
+
+
+def in_words(calibration: Calibration, streams: int) -> str:
+    """The promise as a sentence without its end."""
+    asked = Promise.parse(calibration.false_alarms)
+    number = f"{asked.count:g} false-alarm {'episode' if asked.count == 1 else 'episodes'}"
+    if not asked.fleet:
+        return f"At most {number} of a stream in {about(asked.period_s)}"
+    each = about(DAY_S / calibration.rate)
+    return f"At most {number} of all {plural(streams, 'stream')} in {about(asked.period_s)}, one in {each} of each"
 
 
 def about(seconds: float) -> str:
@@ -96,9 +109,9 @@ def _draw(axes: Axes, model: Model, shown: ReturnLevels) -> None:
     axes.axhline(1, color=THRESHOLD, linestyle="--", linewidth=1.2, label="threshold")
     axes.axvline(promised, color=EDGE, linestyle=":", label="promised")
     axes.set(xscale="log", yscale="log", xlim=(first, last))
-    seen = np.concatenate([level[period >= first], levels[levels > 0], [1.0]])
+    seen = np.concatenate([level[period >= first], levels, [1.0]])
     seen = seen[seen > 0]
-    axes.set_ylim(seen.min() / 1.3, seen.max() * 1.6)
+    axes.set_ylim(max(seen.min() / 1.3, LOWEST), seen.max() * 1.6)
     _name_periods(axes, first, last)
     axes.set_xlabel("one episode of normal data in")
     axes.set_ylabel("score in thresholds")

@@ -32,7 +32,7 @@ def facts(model: Model, report: Report) -> str:
         (f"{report.windows['fit']:,}", f"{noun} fitted on"),
         (f"{report.windows['validation']:,}", f"{noun} to see how it goes" if manifest.frame else f"{noun} to stop by"),
         (f"{manifest.calibration.readings:,}", "scores to calibrate by"),
-        (html.escape(manifest.calibration.false_alarms), "false alarms promised at most"),
+        (html.escape(manifest.calibration.false_alarms), "false alarms at most"),
         *([(duration(manifest.season.period_s), "after which the data repeat themselves")] if manifest.season else []),
     ]
     return '<div class="facts">' + "".join(f"<div><b>{b}</b><span>{s}</span></div>" for b, s in boxes) + "</div>"

@@ -67,7 +67,7 @@ def peaks_of(
         strength = score
     rows = _largest(strength, segments, gap)
     interval_days = interval_ns / (DAY_S * SECOND_NS)
-    days = np.bincount(stream, minlength=streams) * interval_days
+    days: Floats = np.bincount(stream, minlength=streams) * np.float64(interval_days)
     return Peaks(stream[rows], times[rows], strength[rows], days, gap * interval_days)
 
 

@@ -91,7 +91,8 @@ class Streams:
     def levels(self, slots: Ints, score: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scores in thresholds ``[N]`` as levels of the tail: raw, divided by each stream's factor."""
         rows = self._row[slots]
-        return score * (self._threshold[rows] / self._factor[rows])
+        levels: NDArray[np.float64] = score * (self._threshold[rows] / self._factor[rows])
+        return levels
 
     def return_period_s(self, slots: Ints, score: NDArray[np.float64]) -> NDArray[np.float64]:
         """Seconds of normal data between episodes that reach scores in thresholds ``[N]``; NaN: nobody knows."""

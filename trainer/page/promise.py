@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -100,7 +101,7 @@ def _draw(axes: Axes, model: Model, shown: ReturnLevels) -> None:
     levels = np.array([tail.level(DAY_S / one) for one in curve]) / calibration.threshold
     axes.plot(curve, levels, color=COLOURS[0], label="tail")
     suspect = np.array(shown.suspect, bool)
-    style = {"linestyle": "", "marker": "o", "markersize": 4}
+    style: Any = {"linestyle": "", "marker": "o", "markersize": 4}
     axes.plot(period[~suspect], level[~suspect], color=COLOURS[5], alpha=0.7, label="episodes", **style)
     if suspect.any():
         axes.plot(

@@ -7,7 +7,7 @@ import orjson
 from numpy.typing import NDArray
 
 from detector.engine.assembly import NEVER
-from detector.engine.incidents import KINDS, TOP_CHANNELS
+from detector.engine.incidents import KINDS, PLAIN, TOP_CHANNELS
 from detector.engine.state import State
 from schemas.alert import Kind
 from schemas.errors import ModelError
@@ -40,5 +40,6 @@ def load_record(state: State, slot: int, data: bytes) -> None:
 
 
 def forget_incidents(state: State, slots: NDArray[np.int64]) -> None:
-    """No incident is open at these streams."""
-    state.opened[slots], state.events[slots], state.phase[slots] = NEVER, 0, 0
+    """No incident is open at these streams. (One that expired still waits until what it was about is over.)"""
+    state.phase[slots] = np.where(state.opened[slots] != NEVER, PLAIN, state.phase[slots])
+    state.opened[slots], state.events[slots] = NEVER, 0

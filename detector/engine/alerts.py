@@ -20,6 +20,9 @@ Floats = NDArray[np.float32]
 #: An incident is major, critical where its worst score is so many times rarer than the false alarms that were promised.
 MAJOR, CRITICAL = 10.0, 100.0
 
+#: What counts for an infinite error: a sum of them is still a number.
+LARGEST = float(np.finfo(np.float32).max)
+
 #: Severity of the kinds that need no model.
 FIXED = {
     Kind.DRIFT: Severity.MINOR,
@@ -133,7 +136,7 @@ def channel_shares(
 
     ``weight`` ``[C]``: what shares are parts of; ``observed``, ``expected`` ``[C]``; ``windows``: both ``[W, C]``.
     """
-    parts = np.nan_to_num(weight.astype(np.float64))
+    parts = np.nan_to_num(weight.astype(np.float64), posinf=LARGEST)
     total = float(parts.sum())
     shares = parts / total if total > 0 else np.zeros(len(parts))
     return tuple(

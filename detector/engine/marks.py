@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.engine.alerts import LARGEST
 from detector.engine.assembly import NEVER, Times
 from detector.engine.clocks import ClockMark
 from detector.engine.incidents import (
@@ -22,6 +23,9 @@ from detector.engine.segments import Ints, Segments
 from detector.engine.sensors import Mark
 from detector.engine.state import State
 from schemas.alert import Kind
+
+#: A score, in thresholds, beyond which none is worse: twice that is still a number in 32 bits, and infinity is none.
+STRONGEST = 1e30
 
 #: A channel with this part of the error has come to the front; a further one is named from that part of its share on.
 FRONT, WITH = 0.3, 1 / 3
@@ -63,14 +67,15 @@ def anomaly_marks(
     channels, news = np.full((len(times), TOP_CHANNELS), -1, np.int16), np.full(len(times), -1, np.int16)
     if len(rows):
         channels[rows], news[rows] = fronts(error[rows])
-    return Marks(Kind.ANOMALY, on, calm, policy.quiet, score.astype(np.float32), began, channels, news)
+    strength = np.minimum(score, STRONGEST).astype(np.float32)
+    return Marks(Kind.ANOMALY, on, calm, policy.quiet, strength, began, channels, news)
 
 
 def fronts(parts: NDArray[np.floating]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
     """The channels with the largest parts ``[m, TOP_CHANNELS]``, largest first, those far behind it left out, and
     the first where its part is worth an update ``[m]``; -1: none. ``parts`` ``[m, C]``.
     """
-    given = np.nan_to_num(parts.astype(np.float64))
+    given = np.nan_to_num(parts.astype(np.float64), posinf=LARGEST)
     top = np.argsort(-given, axis=1, kind="stable")[:, :TOP_CHANNELS]  # [m, ≤ 3]
     largest = np.take_along_axis(given, top, axis=1)
     kept = (largest > 0) & (largest >= WITH * largest[:, :1])

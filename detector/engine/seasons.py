@@ -111,7 +111,7 @@ class Seasons:
             return expected
         slots = segments.slots[segments.of_row]
         base, step = memory.season_base[slots], memory.season_step[slots]
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             steps = np.clip(np.rint((values - base) / step), UNKNOWN + 1, -(UNKNOWN + 1))
         bins, place = self._place(times)
         visits = _visits(segments, bins)

@@ -74,7 +74,7 @@ words = st.builds(
 
 
 @pytest.mark.usefixtures("_looks_at_every_turn")
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     readings(),
     st.integers(1, 3),

@@ -86,13 +86,15 @@ class OracleStream:
         if np.isnan(score) or silent:
             flag = "none"
         elif raw <= self.policy.release:
-            flag = "calm"
+            flag = "fading" if score > 1 else "calm"
         else:
             flag = "high" if score > 1 else "normal"
         self.flags.append(flag)
-        self.calm = self.calm + 1 if flag == "calm" else 0
+        self.calm = self.calm + 1 if flag in ("calm", "fading") else 0
+        recent = self.flags[-self.policy.n :]
+        above = recent.count("high") + recent.count("fading")
         if self.opened is None:
-            if flag == "high" and self.flags[-self.policy.n :].count("high") >= self.policy.k:
+            if flag in ("high", "fading") and above >= self.policy.k and "high" in recent:
                 self._open(time)
         elif self.calm >= self.policy.quiet * 2**self.flaps:
             self.events.append(("resolved", self.opened, time))

@@ -27,6 +27,7 @@ from detector.engine.baseline import SLOW, Baselines, Turned
 from detector.engine.incidents import (
     ANOMALOUS,
     CALM,
+    FADING,
     KINDS,
     NORMAL,
     TOP_CHANNELS,
@@ -359,10 +360,10 @@ class Engine:
         silent = self._unseen(arrived)
         # a spike goes on in the smoothed score after it is over: calm is judged before smoothing
         calm = judged <= self.policy.release * threshold
-        flags = np.where(calm, CALM, np.where(by > 1, ANOMALOUS, NORMAL))
+        flags = np.where(by > 1, np.where(calm, FADING, ANOMALOUS), np.where(calm, CALM, NORMAL))
         flags = np.where(np.isnan(score) | silent, UNSCORED, flags).astype(np.uint8)
         counts["scored"] += int((~np.isnan(score)).sum())
-        counts["anomalous"] += int((flags == ANOMALOUS).sum())
+        counts["anomalous"] += int(((flags == ANOMALOUS) | (flags == FADING)).sum())
         counts["not_published"] += int((silent & (score > 1)).sum())
         recent = self._remembered(segments, state.flags, flags)
         return score, by, flags, recent

@@ -4,8 +4,8 @@ Each kind of incident follows marks of its readings: *on* opens one, enough *cal
 lies between is hysteresis. At most one incident of each kind is open at a stream; what opened as an anomaly and was
 re-baselined goes on as a shift.
 
-* Opening, for anomalies: at an anomalous reading when at least ``k`` of the last ``n`` were. ``k = n`` is a minimum
-  length.
+* Opening, for anomalies: when at least ``k`` of the last ``n`` readings, the newest among them, are above the threshold
+  and not all of these fade. ``k = n`` is a minimum length.
 * Resolving: after ``quiet`` calm readings in a row. An incident that comes back within ``flap_after`` of the last one's
   end needs twice as many calm readings each time, at most eight times as many, so that a flapping stream opens few.
 * An update: where the score is ``worse`` times the worst told so far or another channel has come to the front, at most
@@ -31,8 +31,9 @@ from schemas.alert import Ended, EventType, Kind
 from schemas.frozen import Frozen
 from schemas.moment import SECOND_NS
 
-#: Flags of readings. CALM: below the threshold and, before smoothing, below the release level.
-NORMAL, ANOMALOUS, UNSCORED, CALM = 0, 1, 2, 3
+#: Flags of readings. CALM: below the release level before smoothing. FADING: calm, but what came before it keeps the
+#: smoothed score above the threshold.
+NORMAL, ANOMALOUS, UNSCORED, CALM, FADING = 0, 1, 2, 3, 4
 
 #: The kinds that have a life of their own, in the order in which they lie in the state.
 KINDS = (Kind.ANOMALY, Kind.DRIFT, Kind.STUCK, Kind.MISSING, Kind.RANGE, Kind.CLOCK, Kind.SILENT)

@@ -11,6 +11,7 @@ from detector.engine.clocks import ClockMark
 from detector.engine.incidents import (
     ANOMALOUS,
     CALM,
+    FADING,
     OVER,
     TOP_CHANNELS,
     UNSCORED,
@@ -49,7 +50,8 @@ def anomaly_marks(
     Brings the state's runs of calm readings and of others up to date.
     """
     slots = segments.slots
-    calm = run_lengths(segments, flags == CALM, state.calm[slots].astype(np.int64))
+    quiet = (flags == CALM) | (flags == FADING)
+    calm = run_lengths(segments, quiet, state.calm[slots].astype(np.int64))
     off = (flags != CALM) & (flags != UNSCORED)
     # the run of readings that are off: from the first after the last one that was not
     before = segments.latest(~off)
@@ -61,8 +63,9 @@ def anomaly_marks(
     last = segments.last
     state.calm[slots] = np.minimum(calm[last], OVER)
     state.off_since[slots] = np.where(off[last], began[last], NEVER)
-    anomalous = flags == ANOMALOUS
-    on = anomalous & ((history == ANOMALOUS).sum(axis=1) >= policy.k)
+    anomalous = (flags == ANOMALOUS) | (flags == FADING)
+    sharp, fading = (history == ANOMALOUS).sum(axis=1), (history == FADING).sum(axis=1)
+    on = anomalous & (sharp + fading >= policy.k) & (sharp > 0)
     rows = np.flatnonzero(anomalous)
     channels, news = np.full((len(times), TOP_CHANNELS), -1, np.int16), np.full(len(times), -1, np.int16)
     if len(rows):

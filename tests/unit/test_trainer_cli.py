@@ -53,7 +53,7 @@ def test_the_page_stands_alone_and_can_be_made_again(csv: str, tmp_path: Path) -
     assert main(["fit", csv, "--out", "m", "--model", "dense", "--epochs", "3"]) == 0
     page = tmp_path / "m" / "report.html"
     text = page.read_text()
-    assert text.count("<svg") == 6
+    assert text.count("<svg") == 7
     assert not re.search(r"""(src|href)=["'](?!#)""", text)
     assert "<script" not in text
     assert "dense model" in text

@@ -325,6 +325,7 @@ class Baselines:
         self,
         memory: Memory,
         segments: Segments,
+        times: Times,
         residual: Floats,
         above: Floats,
         scale: Floats,
@@ -332,9 +333,9 @@ class Baselines:
         number: Ints,
         is_open: Bools,
     ) -> None:
-        """Count readings ``[n]``: their ``residual`` ``[n, C]`` from what was expected, what they are ``above`` what is
-        usual ``[n, C]`` (engineering units, NaN: unknown), ``scale`` ``[U, C]`` as learned, ``score`` ``[n]`` in
-        thresholds, ``number`` ``[n]``: how many-th of its stream each is.
+        """Count readings at ``times`` ``[n]``: their ``residual`` ``[n, C]`` from what was expected, what they are
+        ``above`` what is usual ``[n, C]`` (engineering units, NaN: unknown), ``scale`` ``[U, C]`` as learned, ``score``
+        ``[n]`` in thresholds, ``number`` ``[n]``: how many-th of its stream each is.
         """
         slots = segments.slots
         mode = memory.base_mode[slots][segments.of_row]
@@ -343,7 +344,9 @@ class Baselines:
         if self._slow and slow.any():
             self._sum(memory, segments, slow, residual, scale, BELIEVED, squares=False)
         if is_open.any():
-            scored = is_open & ~np.isnan(score)
+            # an incident that ended in this batch before another opened is no part of it
+            own = is_open & (times >= memory.base_since[slots][segments.of_row])
+            scored = own & ~np.isnan(score)
             off = scored & (score > self._policy.release)  # between release and threshold nothing is over either
             rows = np.stack([scored, off], axis=1).astype(np.int32)
             memory.base_rows[slots] += np.add.reduceat(rows, segments.first, axis=0)

@@ -448,7 +448,9 @@ class Engine:
             residual, above = arrived.values - seen.expected, arrived.values - usual
         else:
             residual = above = np.empty((len(arrived.times), 0), np.float32)
-        self.baselines.add(self.state, segments, residual, above, scale, seen.judged, arrived.number, anomalous)
+        self.baselines.add(
+            self.state, segments, arrived.times, residual, above, scale, seen.judged, arrived.number, anomalous
+        )
 
     def _tell(self, seen: Seen, changes: list[Change], out: Scored, which: NDArray[np.bool_] | None = None) -> None:
         for change in changes:

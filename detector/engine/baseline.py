@@ -59,6 +59,8 @@ RETURNED = 0.8
 #: Steps of a doubling in which scores are summed.
 SCORE_STEPS = 256
 RELIEF_FADES_S = 7 * 86_400.0
+#: Relief at most: what no number holds would blind a stream for good.
+MOST_RELIEF = 1e6
 
 #: What a stream's sums are of.
 SLOW, WATCHED, HELD = 0, 1, 2
@@ -313,7 +315,7 @@ class Baselines:
         total, count = memory.base_scores[at].T
         typical = np.exp2(total / np.maximum(count, 1) / SCORE_STEPS)  # in thresholds
         more = np.where(count > 0, np.maximum(2 * typical, 1.0), 1.0)  # what is typical now counts as half a threshold
-        memory.base_relief[at] = memory.base_relief[at] * more.astype(np.float32)
+        memory.base_relief[at] = np.minimum(memory.base_relief[at] * more, MOST_RELIEF)
 
     # -- sums ------------------------------------------------------------------------------------------------------
 
@@ -398,7 +400,7 @@ class Baselines:
 
     def relieve(self, memory: Memory, slot: int, score: float) -> None:
         """Make a score, in thresholds, count as half of one."""
-        memory.base_relief[slot] *= np.float32(max(2 * score, 1.0))
+        memory.base_relief[slot] = min(float(memory.base_relief[slot]) * max(2 * score, 1.0), MOST_RELIEF)
 
     # -- operators -------------------------------------------------------------------------------------------------
 

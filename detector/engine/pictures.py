@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.engine.alerts import short
+from detector.engine.alerts import LARGEST, short
 from schemas.alert import ImagePeak
 
 Floats = NDArray[np.float32]
@@ -55,7 +55,7 @@ def image_peak(error: Floats) -> ImagePeak:
     """What an alert says of an error map ``[H, W]``."""
     peak = peak_of(error)
     picture = base64.b64encode(error_png(error)).decode()
-    return ImagePeak(x=peak.column, y=peak.row, error=short(peak.error), map=picture)
+    return ImagePeak(x=peak.column, y=peak.row, error=short(min(peak.error, LARGEST)), map=picture)
 
 
 def error_png(error: Floats, most: float | None = None) -> bytes:

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from tiny_model import tiny_image_model, tiny_model
 
+from detector.engine.baseline import MOST_RELIEF
 from detector.engine.engine import Engine
 from detector.engine.incidents import Policy
 from detector.engine.model import Model
@@ -665,3 +666,24 @@ def test_an_image_that_is_accepted() -> None:
     w.say("accept")
     w.feed(pictures(w, 30, 9))
     assert [row[:3] for row in w.told()] == [(OPENED, ANOMALY, None), (RESOLVED, ANOMALY, Ended.ACCEPTED)]
+
+
+def test_a_wild_image_that_is_accepted_does_not_blind_its_stream() -> None:
+    w = Watch(MOVING, tiny_image_model(FRAME))
+    w.feed(pictures(w, 20))
+    w.feed(pictures(w, 3, 1e30))
+    w.say("accept")
+    assert w.engine.state.base_relief[0] == MOST_RELIEF
+    w.feed(pictures(w, 20))
+    w.feed(pictures(w, 4, 1e5))
+    assert [row[0] for row in w.told()] == [OPENED, RESOLVED, OPENED]
+
+
+def test_a_wild_value_is_told_like_any_other() -> None:
+    w = Watch()
+    w.feed(w.quiet(20))
+    w.feed(w.quiet(6, c1=1e25, c2=-1e25))
+    w.feed(w.quiet(10))
+    assert w.told()[0] == (OPENED, ANOMALY, None, ("c1", "c2"))
+    assert w.told()[1][0] == RESOLVED, "there is nothing worse"
+    assert [c.share for c in w.events[0].data.channels[:2]] == [0.5, 0.5]

@@ -75,7 +75,7 @@ def published(kind: EventType, opened_s: int, time_s: int, number: int) -> Publi
     )
     time = format_time(time_s * SECOND_NS)
     alert = Alert(type=kind, source="/residual/default", subject="host", time=time, id=f"i-{number}", data=data)
-    return Published(0, "host", 0, alert, opened, number + 1)
+    return Published(0, "host", 0, alert)
 
 
 def test_incidents_follow_their_alerts() -> None:
@@ -83,7 +83,8 @@ def test_incidents_follow_their_alerts() -> None:
     assert not incidents.open()
     incidents.add(published(EventType.OPENED, 7, 7, 0))
     assert incidents.open()
-    incidents.add(published(EventType.RESOLVED, 7, 19, 1))
+    incidents.add(published(EventType.UPDATED, 7, 12, 1))
+    incidents.add(published(EventType.RESOLVED, 7, 19, 2))
     assert not incidents.open()
     (one,) = incidents.all()
     assert (one.opened, one.seconds(), one.score) == (7 * SECOND_NS, 12.0, 1.5)

@@ -139,7 +139,7 @@ def _incidents(content: Content, verdict: Verdict) -> str:
                 clock(incident.opened),
                 "still open" if incident.resolved is None else f"{clock(incident.resolved)}, after {lasted:.1f} s",
                 f"{cause.value}: {fault}" if fault else cause.value,
-                f"{incident.score:.3g}",
+                "–" if incident.score is None else f"{incident.score:.3g}",
                 *_shares(incident, channels),
             )
         )

@@ -28,9 +28,10 @@ from detector.adapters.telemetry import Telemetry
 from detector.engine.engine import Engine
 from detector.engine.model import Model
 from detector.loading import policy
+from schemas.alert import EventType
 from schemas.errors import ResidualError
 from schemas.manifest import Channel
-from schemas.moment import SECOND_NS
+from schemas.moment import SECOND_NS, parse_time
 from schemas.settings import DetectorSettings
 from trainer.demo import page
 from trainer.demo.console import Console, clock, sensor_lines
@@ -195,11 +196,14 @@ class Demo:
     def _show_alerts(self) -> None:
         while self._learnt is not None and not self._watch.alerts.empty():
             published = self._watch.alerts.get()
-            incident = self._incidents.add(published)
-            score = f"score {published.alert.data.score:.3g} thresholds"
+            incident, alert = self._incidents.add(published), published.alert
+            score = "no score" if alert.data.score is None else f"score {alert.data.score:.3g} thresholds"
             if incident.resolved is not None:
                 lasted = f"after {incident.seconds():.1f} s, {score}"
                 self._console.say(f"{clock(incident.resolved)}  resolved   {lasted}")
+                continue
+            if alert.type is EventType.UPDATED:
+                self._console.say(f"{clock(parse_time(alert.time))}  update     {alert.data.summary}")
                 continue
             self._console.say(f"{clock(incident.opened)}  ALERT      incident opened, {score}")
             for line in sensor_lines(incident.channels, self._channels):

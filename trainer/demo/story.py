@@ -29,12 +29,12 @@ class Provoked(Span):
 
 @dataclass(frozen=True)
 class Incident:
-    """Times in ns; ``resolved`` None while it is open; ``channels`` as of its opening."""
+    """Times in ns; ``resolved`` None while it is open; ``score`` and ``channels`` as of its opening."""
 
     id: str
     opened: int
     resolved: int | None
-    score: float
+    score: float | None
     channels: tuple[ChannelShare, ...]
 
     def seconds(self) -> float | None:
@@ -51,12 +51,10 @@ class Incidents:
     def add(self, published: Published) -> Incident:
         """Take an alert in; returns the incident as it is now."""
         data, time = published.alert.data, parse_time(published.alert.time)
+        known = self._known.get(data.incident)
+        incident = known or Incident(data.incident, parse_time(data.opened), None, data.score, data.channels)
         if published.resolved:
-            known = self._known.get(data.incident)
-            opened = known or Incident(data.incident, parse_time(data.opened), None, data.score, data.channels)
-            incident = replace(opened, resolved=time)
-        else:
-            incident = Incident(data.incident, time, None, data.score, data.channels)
+            incident = replace(incident, resolved=time)
         self._known[incident.id] = incident
         return incident
 

@@ -89,18 +89,22 @@ class Played:
     events: dict[tuple[int, int], list[Event]]
     """By copy and stream."""
     engine: Engine
+    error: Floats
+    """``[K, M, S, C]``; empty unless asked for."""
 
     def level(self, copy: int, names: Sequence[str]) -> Floats:
         """How far the levels have moved at the end, ``[S, C]``, engineering units."""
         members = self.engine.streams.of_partition(copy)
-        return self.engine.state.base_level[np.array([members[name] for name in names])]
+        levels: Floats = self.engine.state.base_level[np.array([members[name] for name in names])]
+        return levels
 
 
 def noise(rng: np.random.Generator, rows: int, shape: tuple[int, ...], phi: float) -> Floats:
     """AR(1) of unit variance, ``[rows, *shape]``."""
     white = rng.standard_normal((rows, *shape))
     white[1:] *= np.sqrt(1 - phi**2)
-    return lfilter([1.0], [1.0, -phi], white, axis=0).astype(np.float32)
+    made: Floats = lfilter([1.0], [1.0, -phi], white, axis=0).astype(np.float32)
+    return made
 
 
 def generated(
@@ -150,7 +154,14 @@ def fitted(names: Sequence[str], times: Ints, values: Floats, rows: int, **setti
     return learn(table, FitSettings.model_validate({"model": "pca", **settings})).model
 
 
-def play(ground: Ground, copies: Sequence[Floats], policy: Policy | None = None, engine: Engine | None = None) -> Played:
+def play(
+    ground: Ground,
+    copies: Sequence[Floats],
+    policy: Policy | None = None,
+    engine: Engine | None = None,
+    *,
+    errors: bool = False,
+) -> Played:
     """Watch copies ``[M, S, C]`` of what is watched, each after the same history."""
     engine = engine or Engine(ground.model, policy)
     S, M, K = len(ground.names), len(ground.times) - ground.start, len(copies)
@@ -163,6 +174,7 @@ def play(ground: Ground, copies: Sequence[Floats], policy: Policy | None = None,
         for copy in range(1, K):
             engine.load(copy, saved)
     alert = np.zeros((K, M, S), bool)
+    error = np.zeros((K, M, S, ground.values.shape[2]) if errors else (0, 0, 0, 0), np.float32)
     events: dict[tuple[int, int], list[Event]] = {(k, s): [] for k in range(K) for s in range(S)}
     each = max(AT_ONCE // (S * K), 1)
     for at in range(0, M, each):
@@ -170,6 +182,8 @@ def play(ground: Ground, copies: Sequence[Floats], policy: Policy | None = None,
         times = ground.times[ground.start :][rows]
         scored = engine.process([_readings(k, ground, times, copy[rows]) for k, copy in enumerate(copies)])
         alert[:, rows] = scored.alert.reshape(K, len(times), S)
+        if errors:
+            error[:, rows] = scored.error.reshape(K, len(times), S, -1)
         for one in scored.published:
             k, place = divmod(one.index, len(times) * S)
             data = one.alert.data
@@ -177,7 +191,7 @@ def play(ground: Ground, copies: Sequence[Floats], policy: Policy | None = None,
             events[k, place % S].append(
                 Event(at + place // S, one.alert.type, data.kind, data.incident, data.ended, named)
             )
-    return Played(alert, events, engine)
+    return Played(alert, events, engine, error)
 
 
 def _readings(partition: int, ground: Ground, times: Ints, values: Floats) -> Readings:

@@ -69,7 +69,9 @@ def wider(times: float) -> Plant:
 
     def plant(values: Floats, sd: float, sign: float, day: int) -> None:
         usual = np.array([np.nanmean(values[at::day]) for at in range(day)])
-        around = np.resize(np.convolve(np.concatenate([usual, usual, usual]), np.ones(13) / 13, "same")[day:-day], len(values))
+        around = np.resize(
+            np.convolve(np.concatenate([usual, usual, usual]), np.ones(13) / 13, "same")[day:-day], len(values)
+        )
         values[:] = around + times * (values - around)
 
     return plant
@@ -156,13 +158,15 @@ def cases(ground: Ground, normal: NDArray[np.bool_], after: float, variants: int
         copy = []
         for s in range(len(ground.names)):
             number = variant + s
-            places = [p for p in np.linspace(first, last, 10).astype(int)]
+            places = np.linspace(first, last, 10).astype(int).tolist()
             places = places[number % 10 :] + places[: number % 10]
             at = min(places, key=lambda p: normal[p : p + round(after * day), s].mean())
             moving = ground.moving
             which = (number if variants == 1 else variant * len(moving) // variants + s) % len(moving)
             other = moving[(which + len(moving) // 2) % len(moving)]
-            copy.append(Case(int(at), s, int(moving[which]), int(other), 1.0 if number // len(moving) % 2 == 0 else -1.0))
+            copy.append(
+                Case(int(at), s, int(moving[which]), int(other), 1.0 if number // len(moving) % 2 == 0 else -1.0)
+            )
         found.append(copy)
     if variants > 1:  # both directions of real channels
         found = [[Case(c.at, c.stream, c.channel, c.other, (-1.0) ** v) for c in copy] for v, copy in enumerate(found)]
@@ -186,7 +190,7 @@ def planted(ground: Ground, scenario: Scenario, copy: Sequence[Case]) -> Floats:
 def judge(ground: Ground, scenario: Scenario, played: Played, k: int, copy: Sequence[Case], seen: Seen) -> None:
     """What the copy ``k`` says of a scenario."""
     day = ground.day
-    levels = played.level(k, ground.names) / ground.sd
+    levels = played.level(k, ground.names) / np.where(ground.sd > 0, ground.sd, np.inf)
     for case in copy:
         events = played.events[k, case.stream]
         alert = played.alert[k, :, case.stream]
@@ -211,9 +215,7 @@ def judge(ground: Ground, scenario: Scenario, played: Played, k: int, copy: Sequ
             caught.append(any(begin <= e.row < begin + round(FAULT_DAYS * day) for e in opened))
         level = case.sign * levels[case.stream]
         seen.level.append(float(level[case.channel]))
-        rest = np.delete(level, case.channel)
-        rest = rest[np.isfinite(rest)]
-        seen.others.append(float(np.abs(rest).max()))
+        seen.others.append(float(np.abs(np.delete(level, case.channel)).max()))
 
 
 def _end(events: Sequence[Event], incident: str) -> float:
@@ -240,7 +242,8 @@ def measured(
 
 HEADER = (
     f"{'set':9} {'baselines':9} {'planted':18} {'cases':>5} {'noticed':>7} {'one':>5} {'shift':>5} {'delay':>6} "
-    f"{'again':>6} {'90 %':>6} {'never':>5} {'alarmed':>7} {'false':>5} {'other':>6} {'same':>6} {'level':>6} {'rest':>5}"
+    f"{'again':>6} {'90 %':>6} {'never':>5} {'alarmed':>7} {'false':>5} {'other':>6} {'same':>6} {'level':>6} "
+    f"{'rest':>5}"
 )
 DRIFTS = (
     f"{'set':9} {'baselines':9} {'planted':18} {'cases':>5} {'drift':>6} {'events':>6} {'anomalies':>9} "
@@ -250,8 +253,8 @@ EXPLAINED = f"""
 Of moves that were noticed (an incident opened within a day): one: by a single incident; shift: the last one became a
 shift; delay: minutes until it opened, median; again: readings until the last was over and the stream watched again,
 median and 90 % point; never: not by the end. Of all: alarmed: readings under alarm in the three days after that day;
-false: incidents that opened in them, per week; other, same: planted faults ({FAULT:g} sd, 3 h) after them, in another and
-in the same channel, in which an incident opened; level: standard deviations that the channel's baseline has moved at
+false: incidents that opened in them, per week; other, same: planted faults ({FAULT:g} sd, 3 h) after them, in another
+and in the same channel, in which an incident opened; level: standard deviations that the baseline has moved at
 the end, mean; rest: the most that another channel's has, mean. Of drifts: share of cases with a drift event, events and
 anomalies per case, readings under alarm while it lasts. sd: of generated data that of the noise, of real data that of
 the channel in what was learned from. "{NOTHING}": the same without a move."""
@@ -263,12 +266,13 @@ def line(label: str, policy: str, name: str, seen: Seen, clean_days: float) -> s
     noticed = about > 0
     again = np.array(seen.again)
     some = len(again) > 0
+    false = np.mean(seen.false) * 7 / clean_days if clean_days > 0 else np.nan
     return (
         f"{label:9} {policy:9} {name:18} {len(about):5} {noticed.mean():7.0%} "
         f"{_share(about[noticed] == 1):>5} {_share(seen.shifts):>5} {np.median(seen.delay) if some else np.nan:6.0f} "
         f"{np.median(again) if some else np.nan:6.0f} "
         f"{np.quantile(again, 0.9, method='higher') if some else np.nan:6.0f} {int(np.isinf(again).sum()):5} "
-        f"{np.mean(seen.alarmed):7.1%} {np.mean(seen.false) * 7 / max(clean_days, 1e-9) if clean_days > 0 else np.nan:5.2f} "
+        f"{np.mean(seen.alarmed):7.1%} {false:5.2f} "
         f"{_share(seen.other):>6} {_share(seen.same):>6} {np.mean(seen.level):6.1f} {np.mean(seen.others):5.1f}"
     )
 
@@ -303,9 +307,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     beside = Path(__file__).resolve().parents[3] / "shared" / "data"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--sets", type=lambda text: text.split(","), default=["generated", "asd", "smd"], metavar="A,B"
-    )
+    parser.add_argument("--sets", type=lambda text: text.split(","), default=["generated", "asd", "smd"], metavar="A,B")
     parser.add_argument("--policies", type=lambda text: text.split(","), default=list(POLICIES), metavar="A,B")
     parser.add_argument("--seeds", type=int, default=1, help="of generated data")
     parser.add_argument("--streams", type=int, default=24, help="of generated data")

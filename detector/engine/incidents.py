@@ -246,7 +246,9 @@ class _Life:
     def _open(self, row: int) -> Change:
         memory, marks, at = self._memory, self._marks, self._at
         time = int(self._times[row])
-        again = memory.ended[at] != NEVER and time - int(memory.ended[at]) <= self._policy.flap_after * SECOND_NS
+        soon = memory.ended[at] != NEVER and time - int(memory.ended[at]) <= self._policy.flap_after * SECOND_NS
+        # other streams' readings tell of silence: what a stream's own readings restore must not know of the last one
+        again = soon and marks.kind is not Kind.SILENT
         memory.flaps[at] = min(int(memory.flaps[at]) + 1, MOST_FLAPS) if again else 0
         memory.opened[at], memory.events[at] = time, 0
         memory.began[at] = min(int(marks.began[row]), time)

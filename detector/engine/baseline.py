@@ -141,7 +141,7 @@ class Memory(Protocol):
     base_back: NDArray[np.int32]
     """``[S, 2]``: readings scored on trial in this turn, and those that fit the level before, and better."""
     base_hold: NDArray[np.uint8]
-    """``[S]``: an operator said that it is still wrong."""
+    """``[S]``: 1: an operator said that it is still wrong; 2: and nothing was open at the next turn; 0: neither."""
     base_drift: NDArray[np.uint8]
     """``[S]``: a drift was told and is not over."""
 
@@ -235,7 +235,10 @@ class Baselines:
         memory.base_turn[slots] = turns
         is_open = memory.opened[slots, ANOMALY] != NEVER
         other = (memory.opened[slots[:, None], BROKEN] != NEVER).any(axis=1) & ~is_open
-        held = memory.base_hold[slots] > 0
+        hold = memory.base_hold[slots]
+        held = hold > 0
+        # what was said of a stream that has nothing open holds for a turn, in which it opens, if it is still wrong
+        memory.base_hold[slots] = np.where(held & ~is_open, np.where(hold == 1, 2, 0), hold)
         trial = memory.base_trial[slots] != NEVER
         mode = np.where(other | held, HELD, np.where(is_open, WATCHED, np.where(trial, HELD, SLOW)))
         memory.base_mode[slots] = mode

@@ -510,6 +510,17 @@ def test_what_is_confirmed_after_it_was_re_baselined_is_taken_back(settled: bool
     assert w.told()[4:] == [(RESOLVED, ANOMALY, Ended.QUIET, ("c1",))]
 
 
+def test_what_is_confirmed_of_a_stream_that_is_well_holds_nothing_back_for_good() -> None:
+    w = shifted()
+    w.feed(w.quiet(30))
+    w.say("confirm")
+    w.feed(w.quiet(4 * TURN))
+    assert w.engine.state.base_hold[0] == 0
+    count = len(w.events)
+    w.feed(w.quiet(LASTING + 2 * TURN, c1=12))
+    assert [row[1] for row in w.told()[count:]] == [ANOMALY, SHIFT, SHIFT]
+
+
 # -- sensors that break ------------------------------------------------------------------------------------------------
 
 LIMITED = tiny_model(

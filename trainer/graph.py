@@ -86,7 +86,8 @@ class Graph(nn.Module):
         observed = mask[:, -1:] if self.kind == "newest" else mask  # [B, 1 or H, C]
         residual = torch.where(observed, residual, 0.0)  # [B, H, C]
         if self.directed:
-            residual = torch.where(torch.where(residual > 0, self.rises, self.drops), residual, 0.0)  # [B, H, C]
+            rises = residual > 0  # (ONNX Runtime chooses between numbers, not between truths)
+            residual = torch.where((rises & self.rises) | (~rises & self.drops), residual, 0.0)  # [B, H, C]
         error = (residual * residual * self.weight).sum(1)  # [B, C]
         seen = observed.any(1).to(x.dtype)  # [B, C]
         if self.kind != "newest":  # the mean over what was observed: what is missing neither raises nor lowers it

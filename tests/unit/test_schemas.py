@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from schemas import generate
 from schemas.__main__ import main
-from schemas.alert import Alert, AlertData, ChannelShare, EventType, incident_id
+from schemas.alert import Alert, AlertData, ChannelShare, EventType, Severity, incident_id
 from schemas.dead_letter import MAX_VALUE_BYTES, DeadLetter, Reason
 from schemas.frozen import Frozen
 from schemas.manifest import Batching, Calibration, Channel, Manifest, Training
@@ -28,11 +28,23 @@ ALERT = Alert(
     data=AlertData(
         incident="0123456789abcdef",
         kind="anomaly",
+        summary="pumpe-β: temperature is missing, with flow, since 11:58 UTC",
+        severity=Severity.MAJOR,
         opened="2024-05-01T12:00:00.5Z",
+        began="2024-05-01T11:58:00Z",
         score=1.25,
         p_value=0.001,
+        return_period_s=3715200.0,
         channels=(
-            ChannelShare(name="temperature", share=0.75, observed=None, expected=20.0),
+            ChannelShare(
+                name="temperature",
+                unit="°C",
+                share=0.75,
+                observed=None,
+                expected=20.0,
+                observed_window=(20.5, None),
+                expected_window=(20.0, 20.0),
+            ),
             ChannelShare(name="flow", share=0.25, observed=1e-07, expected=3.0),
         ),
         model="ab" * 32,
@@ -41,12 +53,14 @@ ALERT = Alert(
 
 #: Consumers compare these bytes: a change of them is a change of the format and wants a new version.
 GOLDEN = (
-    '{"data":{"channels":[{"expected":20.0,"name":"temperature","observed":null,"share":0.75},'
+    '{"data":{"began":"2024-05-01T11:58:00Z","channels":[{"expected":20.0,"expected_window":[20.0,20.0],'
+    '"name":"temperature","observed":null,"observed_window":[20.5,null],"share":0.75,"unit":"°C"},'
     '{"expected":3.0,"name":"flow","observed":1e-7,"share":0.25}],"incident":"0123456789abcdef","kind":"anomaly",'
     '"model":"abababababababababababababababababababababababababababababababab","opened":"2024-05-01T12:00:00.5Z",'
-    '"p_value":0.001,"score":1.25},"datacontenttype":"application/json","dataschema":"urn:residual:alert:1",'
-    '"id":"0123456789abcdef-0","source":"/residual/default","specversion":"1.0","subject":"pumpe-β",'
-    '"time":"2024-05-01T12:00:00.5Z","type":"residual.incident.opened"}'
+    '"p_value":0.001,"reopened":0,"return_period_s":3715200.0,"score":1.25,"severity":"major",'
+    '"summary":"pumpe-β: temperature is missing, with flow, since 11:58 UTC"},"datacontenttype":"application/json",'
+    '"dataschema":"urn:residual:alert:1","id":"0123456789abcdef-0","source":"/residual/default","specversion":"1.0",'
+    '"subject":"pumpe-β","time":"2024-05-01T12:00:00.5Z","type":"residual.incident.opened"}'
 )
 
 MANIFEST = Manifest(

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from detector.flags import add_flags, given
+from detector.rehearsal.other import DECIDING
 from schemas.command import Verb
 from schemas.errors import ResidualError
 from schemas.settings import DetectorSettings
@@ -65,10 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument(
         "--partitions", type=int, default=1, metavar="N", help="place streams on N partitions as Kafka would; 1"
     )
-    only = (
-        "model", "false_alarms", "incident_k", "incident_n", "incident_quiet", "unseen_readings", "threads",
-        "log_level",
-    )  # fmt: skip
+    only = ("model", "threads", "log_level", *DECIDING)
     add_flags(score, DetectorSettings, only)
     score.set_defaults(command=_score)
     _add_tell(commands)

@@ -4,12 +4,13 @@ A stream's level moves for good: a part is replaced, load is added, a sensor age
 time (half an hour, less where a shift is sooner, at least six readings), and never within one:
 
 * **Slowly.** A channel's level follows what the model gets wrong about it, its mean residual, with the time constant
-  ``drift_after``, while no incident is open. It may move ``drift_limit`` spreads away from where it was learned or last
-  anchored; there it stops, and a drift is told once.
+  ``drift_after``, where its own readings are off that way as well and no incident is open. It may move ``drift_limit``
+  spreads away from where it was learned or last anchored; there it stops, and a drift is told once.
 * **At once.** An anomaly that has been open for ``shift_after``, at least half of its readings not calm, is a shift.
   What the stream was in the newer half of that time is its new level, for the channels that moved at least a spread; a
   channel whose deviation grew by half has a wider spread from then on. Where even that leaves the stream so for
-  another sixth of that time, its scores are divided by what they are on average ("relief"); that fades in a week.
+  another sixth of that time, its scores are divided by what they are on average ("relief"). Spread and relief fade in
+  a week: what made them necessary may be over, and nobody would see that it is.
 * **On trial.** For ``trial_after`` after a shift the level before it is not forgotten: a reading that fits either is no
   anomaly, its published score is that of the level before, and a stream that returns there for a turn has its old
   level back. Then the new one is for good.
@@ -46,6 +47,7 @@ BELIEVED = 3.0
 #: Readings of a turn, and of the newer half of the time until a shift, that are summed, about: of faster streams every
 #: some-th.
 MOST_OF_TURN, MOST = 64, 10_000
+MOST_SUM = 2**31 - 1
 
 #: Spreads by which a channel's level moves at least in a shift, and by how much its deviation grows.
 MOVED_SPREADS, WIDER = 1.0, 1.5
@@ -79,7 +81,7 @@ Fields = dict[str, tuple[tuple[int, ...], np.dtype[Any], Any]]
 def fields(channels: int) -> Fields:
     """The arrays of one stream: name to (shape, type, value of a stream just met); see ``Memory``."""
     C = (channels,)
-    f16, f32, i64, i32, u64, u16, u8 = (np.dtype(name) for name in ("<f2", "<f4", "<i8", "<i4", "<u8", "<u2", "u1"))
+    f16, f32, i64, i32, u32, u8 = (np.dtype(name) for name in ("<f2", "<f4", "<i8", "<i4", "<u4", "u1"))
     return {
         "base_turn": ((), i64, NO_TURN),
         "base_mode": ((), u8, SLOW),
@@ -88,8 +90,8 @@ def fields(channels: int) -> Fields:
         "base_spread": (C, f16, 1),
         "base_relief": ((), f32, 1),
         "base_sum": (C, i32, 0),
-        "base_square": (C, u64, 0),
-        "base_count": (C, u16, 0),
+        "base_second": (C, i64, 0),
+        "base_count": (C, u32, 0),
         "base_since": ((), i64, NEVER),
         "base_stage": ((), u8, 0),
         "base_rows": ((2,), i32, 0),
@@ -122,8 +124,9 @@ class Memory(Protocol):
     """``[S]``: raw scores are divided by it."""
     base_sum: NDArray[np.int32]
     """``[S, C]``: steps."""
-    base_square: NDArray[np.uint64]
-    base_count: NDArray[np.uint16]
+    base_second: Ints
+    """``[S, C]``: of residuals what the readings are above what is usual, of levels their squares; steps."""
+    base_count: NDArray[np.uint32]
     base_since: Times
     """``[S]``: when the open anomaly opened or was last re-baselined."""
     base_stage: NDArray[np.uint8]
@@ -164,6 +167,11 @@ class Turned:
     """``[U, C]``: by how much the level moved at once, engineering units; 0 where it did not."""
 
 
+def shift_s(policy: Policy, interval_s: float) -> float:
+    """Seconds that an anomaly lasts until it is a shift: that takes some readings, however rare they are."""
+    return max(policy.shift_after, 4 * TURN_READINGS * interval_s)
+
+
 class Baselines:
     """Follows the baselines of all streams of a model."""
 
@@ -172,8 +180,7 @@ class Baselines:
         turn_s = min(TURN_S, policy.shift_after / 12) if policy.shift_after else TURN_S
         self._turn_ns = max(round(turn_s * SECOND_NS), TURN_READINGS * interval_ns)
         self._interval_ns = interval_ns
-        # a shift takes some readings to be sure of, however rare they are
-        self._shift_ns = max(round(policy.shift_after * SECOND_NS), 4 * TURN_READINGS * interval_ns)
+        self._shift_ns = round(shift_s(policy, interval_ns / SECOND_NS) * SECOND_NS)
         self._trial_ns = round(policy.trial_after * SECOND_NS)
         self._every = max(self._shift_ns // (2 * MOST * interval_ns), 1)
         self._seldom = max(self._turn_ns // (MOST_OF_TURN * interval_ns), 1)
@@ -244,7 +251,7 @@ class Baselines:
         memory.base_mode[slots] = mode
         begun = is_open & (times >= memory.base_since[slots] + self._lasting_ns(memory, slots) // 2)
         reset = slots[~begun]  # the newer half of the time until a shift is what counts
-        for array in (memory.base_sum, memory.base_square, memory.base_count, memory.base_scores):
+        for array in (memory.base_sum, memory.base_second, memory.base_count, memory.base_scores):
             array[reset] = 0
 
     def _lasting_ns(self, memory: Memory, slots: Ints) -> Ints:
@@ -255,12 +262,17 @@ class Baselines:
 
     def _creep(self, memory: Memory, slots: Ints, scale: Floats, turned: Turned, which: Ints) -> None:
         at = slots[which]
-        memory.base_relief[at] = 1 + (memory.base_relief[at] - 1) * np.float32(1 - self._fade)
+        fade = np.float32(1 - self._fade)
+        memory.base_relief[at] = 1 + (memory.base_relief[at] - 1) * fade
+        memory.base_spread[at] = 1 + (memory.base_spread[at].astype(np.float32) - 1) * fade
         if not self._slow or not len(which) or not scale.shape[1]:
             return
         count = memory.base_count[at]  # [G, C]
         mean = memory.base_sum[at] / (np.maximum(count, 1) * STEPS)  # [G, C], spreads
-        step = np.where(count >= TURN_READINGS // 2, self._slow * mean, 0.0)
+        # a model smears one channel's error over others: only a channel that is itself off follows
+        own = memory.base_second[at] / (np.maximum(count, 1) * STEPS)  # [G, C], spreads
+        itself = (np.sign(own) == np.sign(mean)) & (np.abs(own) >= np.abs(mean))
+        step = np.where((count >= TURN_READINGS // 2) & itself, self._slow * mean, 0.0)
         spread = scale[which].astype(np.float64)
         crept = (memory.base_level[at] - memory.base_anchor[at]) / spread + step  # [G, C], spreads
         limit = self._policy.drift_limit
@@ -281,7 +293,8 @@ class Baselines:
         lasting = (memory.opened[at, ANOMALY] != NEVER) & (
             times[watched] - memory.base_since[at] >= self._lasting_ns(memory, at)
         )
-        due = lasting & (2 * bad >= rows) & (bad > 0) & (self._policy.shift_after > 0)
+        seen = 2 * rows * self._interval_ns >= self._lasting_ns(memory, at)  # a gap is no evidence
+        due = lasting & seen & (2 * bad >= rows) & (self._policy.shift_after > 0)
         chosen = watched[due]
         self._start_trial(memory, slots[chosen], times[chosen])
         first = (memory.base_stage[slots[chosen]] == 0) & (scale.shape[1] > 0)
@@ -304,7 +317,7 @@ class Baselines:
         count = memory.base_count[at].astype(np.float64)  # [G, C]
         enough = count >= TURN_READINGS // 2
         mean = memory.base_sum[at] / np.maximum(count, 1) / STEPS  # [G, C], spreads
-        square = memory.base_square[at] / np.maximum(count, 1) / STEPS**2
+        square = memory.base_second[at] / np.maximum(count, 1) / STEPS**2
         deviation = np.sqrt(np.maximum(square - mean**2, 0))
         moved = enough & (np.abs(mean) >= MOVED_SPREADS)
         level = np.where(moved, mean * scale[chosen], 0).astype(np.float32)
@@ -337,6 +350,7 @@ class Baselines:
         score: Doubles,
         number: Ints,
         is_open: Bools,
+        bad: Bools,
     ) -> None:
         """Count readings at ``times`` ``[n]``: their ``residual`` ``[n, C]`` from what was expected, what they are
         ``above`` what is usual ``[n, C]`` (engineering units, NaN: unknown), ``scale`` ``[U, C]`` as learned, ``score``
@@ -347,41 +361,37 @@ class Baselines:
         slow = (mode == SLOW) & ~is_open & (score <= 1) & (number % self._seldom == 0)
         watched = (mode == WATCHED) & is_open & (number % self._every == 0)
         if self._slow and slow.any():
-            self._sum(memory, segments, slow, residual, scale, BELIEVED, squares=False)
+            self._sum(
+                memory,
+                segments,
+                slow,
+                _steps(residual, slow, segments, scale, BELIEVED),
+                _steps(above, slow, segments, scale, FARTHEST),
+            )
         if is_open.any():
             # an incident that ended in this batch before another opened is no part of it
             own = is_open & (times >= memory.base_since[slots][segments.of_row])
             scored = own & ~np.isnan(score)
-            off = scored & (score > self._policy.release)  # between release and threshold nothing is over either
+            # between release and threshold nothing is over either, nor while a channel is away
+            off = scored & ((score > self._policy.release) | bad)
             rows = np.stack([scored, off], axis=1).astype(np.int32)
             memory.base_rows[slots] += np.add.reduceat(rows, segments.first, axis=0)
         if watched.any():
-            self._sum(memory, segments, watched, above, scale, FARTHEST, squares=True)
+            steps = _steps(above, watched, segments, scale, FARTHEST)
+            self._sum(memory, segments, watched, steps, steps**2)
             self._sum_scores(memory, segments, watched & ~np.isnan(score), score)
 
-    def _sum(
-        self,
-        memory: Memory,
-        segments: Segments,
-        which: Bools,
-        off: Floats,
-        scale: Floats,
-        most: float,
-        *,
-        squares: bool,
-    ) -> None:
-        rows = np.flatnonzero(which)
-        of = segments.of_row[rows]
-        with np.errstate(invalid="ignore", over="ignore"):
-            steps = np.rint(np.clip(off[rows] / scale[of], -most, most) * STEPS)  # [m, C]
-        there = ~np.isnan(steps)
-        whole = np.where(there, steps, 0).astype(np.int64)
+    def _sum(self, memory: Memory, segments: Segments, which: Bools, steps: Doubles, second: Doubles) -> None:
+        """Add the readings ``which`` ``[n]``, ``steps`` and ``second`` ``[m, C]`` of them, NaN where missing."""
+        of = segments.of_row[which]
         first = np.flatnonzero(np.diff(of, prepend=-1))
         at = segments.slots[of[first]]
-        memory.base_sum[at] += np.add.reduceat(whole, first, axis=0).astype(np.int32)
-        memory.base_count[at] += np.add.reduceat(there, first, axis=0, dtype=np.uint16)
-        if squares:
-            memory.base_square[at] += np.add.reduceat((whole**2).astype(np.uint64), first, axis=0)
+        there = ~(np.isnan(steps) | np.isnan(second))
+        memory.base_count[at] += np.add.reduceat(there, first, axis=0, dtype=np.uint32)
+        whole, other = (np.where(there, one, 0).astype(np.int64) for one in (steps, second))
+        added = memory.base_sum[at].astype(np.int64) + np.add.reduceat(whole, first, axis=0)
+        memory.base_sum[at] = np.clip(added, -MOST_SUM, MOST_SUM)  # of data far denser than the model's interval
+        memory.base_second[at] += np.add.reduceat(other, first, axis=0)
 
     def _sum_scores(self, memory: Memory, segments: Segments, which: Bools, score: Doubles) -> None:
         rows = np.flatnonzero(which)
@@ -408,12 +418,15 @@ class Baselines:
     # -- operators -------------------------------------------------------------------------------------------------
 
     def back(self, memory: Memory, slot: int) -> Floats:
-        """Take back what was re-baselined, to the level before a shift on trial or else the one that was learned, and
-        follow nothing while it lasts; returns by how much the level moved.
+        """Take back a shift that is on trial, and follow nothing while what is open lasts.
+
+        Where nothing is on trial and no anomaly is open, all that was ever re-baselined is meant; where one is open,
+        what was settled or accepted before is no matter of it. Returns by how much the level moved.
         """
+        moved: Floats = np.zeros(memory.base_level.shape[1], np.float32)
         if memory.base_trial[slot] != NEVER:
-            moved: Floats = self._restore(memory, np.array([slot]))[0]
-        else:
+            moved = self._restore(memory, np.array([slot]))[0]
+        elif memory.opened[slot, ANOMALY] == NEVER:
             moved = -memory.base_anchor[slot]
             memory.base_level[slot], memory.base_anchor[slot] = 0, 0
             memory.base_spread[slot], memory.base_relief[slot] = 1, 1
@@ -421,10 +434,23 @@ class Baselines:
         memory.base_hold[slot], memory.base_mode[slot] = 1, HELD
         return moved
 
-    def accept(self, memory: Memory, slot: int, above: Floats, channels: Bools) -> Floats:
-        """Make what the stream is now its level: ``above`` ``[C]`` what was usual, engineering units, NaN: unknown."""
-        level: Floats = np.where(channels & ~np.isnan(above), above, 0).astype(np.float32)
+    def accept(self, memory: Memory, slot: int, above: Floats, scale: Floats, channels: Bools) -> Floats:
+        """Make what the stream is now its level, of those ``channels`` ``[C]`` that moved at least a spread.
+
+        ``above`` ``[C]``: by how much it is above what was usual, engineering units, NaN: unknown; ``scale`` ``[C]``:
+        as learned.
+        """
+        moved = channels & ~np.isnan(above) & (np.abs(np.nan_to_num(above)) >= MOVED_SPREADS * scale)
+        level: Floats = np.where(moved, above, 0).astype(np.float32)
         memory.base_level[slot] += level
         memory.base_anchor[slot] = np.where(level != 0, memory.base_level[slot], memory.base_anchor[slot])
         memory.base_hold[slot], memory.base_mode[slot], memory.base_trial[slot] = 0, HELD, NEVER
         return level
+
+
+def _steps(off: Floats, which: Bools, segments: Segments, scale: Floats, most: float) -> Doubles:
+    """Distances ``off`` ``[n, C]`` of the readings ``which`` in steps of the spreads, at most ``most`` spreads."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        spreads = off[which] / scale[segments.of_row[which]]
+        steps: Doubles = np.rint(np.clip(spreads, -most, most) * STEPS).astype(np.float64)
+    return steps

@@ -23,7 +23,7 @@ from detector.engine import calibration, clocks
 from detector.engine.alerts import Published
 from detector.engine.arrival import Arrived, arrive
 from detector.engine.assembly import NEVER, Fate, Times, judge
-from detector.engine.baseline import SLOW, Baselines, Turned
+from detector.engine.baseline import SLOW, Baselines, Turned, shift_s
 from detector.engine.incidents import (
     ANOMALOUS,
     CALM,
@@ -64,6 +64,11 @@ BUCKETS = 256
 AHEAD_NS = 3600 * SECOND_NS
 
 ANOMALY = KINDS.index(Kind.ANOMALY)
+
+#: Spreads from what is usual at which a channel is away.
+AWAY = 3.0
+#: … in the mean of so many readings.
+LASTING = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,7 @@ class Engine:
     def __init__(self, model: Model, policy: Policy | None = None, threads: int = 1) -> None:
         manifest = model.manifest
         self.model = model
-        self.policy = policy or Policy()
+        self.policy = _patient(policy or Policy(), manifest.interval_s)
         self.scorer = Scorer(model.graph, manifest.batching, threads)
         self.streams = Streams(model.streams, manifest.calibration.threshold, BUCKETS)
         self._window = manifest.window
@@ -114,7 +119,7 @@ class Engine:
         # an image is its own window: keeping it would fill memory and checkpoints, and serve nothing
         self._tail = self._window if manifest.frame is None else 0
         self._sensed = self._channels if manifest.frame is None else 0
-        self._interval_ns = max(round(manifest.interval_s * SECOND_NS), 1)
+        self.interval_ns = max(round(manifest.interval_s * SECOND_NS), 1)
         self._weights = smoothing_weights(manifest.smoothing_span)
         self.seasons = Seasons(manifest.season) if manifest.season else None
         if self.scorer.context != (manifest.season is not None):
@@ -124,11 +129,11 @@ class Engine:
         self.state = State(
             layout(self._tail, self._values, len(self._weights), self.policy.n, manifest.season, self._sensed)
         )
-        self.baselines = Baselines(self.policy, self._interval_ns)
+        self.baselines = Baselines(self.policy, self.interval_ns)
         self._sensors = Sensors(manifest.channels)
-        silent_ns = limit_ns(self.policy.silent_after, manifest.silent_after_s, self._interval_ns)
+        silent_ns = limit_ns(self.policy.silent_after, manifest.silent_after_s, self.interval_ns)
         self._silences = Silences(silent_ns, AHEAD_NS)
-        self._reporter = Reporter(model, self.scorer, self.streams, self.state)
+        self._reporter = Reporter(model, self.scorer, self.streams, self.state, self._weights)
         #: CPU-bound seconds by stage since the start, for benchmarks and metrics; decides nothing
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
@@ -221,14 +226,14 @@ class Engine:
         turned = self._turn(segments, batch.times[index])
         arrived = arrive(
             self.state, segments, index, batch.times[index], batch.values[index],
-            interval_ns=self._interval_ns, window=self._window, tail=self._tail, counts=out.counts,
+            interval_ns=self.interval_ns, window=self._window, tail=self._tail, counts=out.counts,
         )  # fmt: skip
         loc, scale = self.scaling(segments.slots)
         context = self._context(arrived, loc, scale)
         self.seconds["windows"] += time.perf_counter() - began
         raw, error, expected = self._score(arrived, np.flatnonzero(arrived.scorable), loc, scale, context)
         raw = raw / self.state.base_relief[segments.slots][segments.of_row]
-        judged, raw = self._try(arrived, loc, context, raw, error, expected)
+        judged, raw = self._try(arrived, loc, scale, context, raw, error, expected)
         began = time.perf_counter()
         score, judged, flags, history = self._flag(arrived, raw, judged, out.counts)
         row_slots = segments.slots[segments.of_row]
@@ -293,8 +298,12 @@ class Engine:
         loc: NDArray[np.float32],
         scale: NDArray[np.float32],
         context: NDArray[np.float32] | None,
+        moved: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:
-        """Raw score ``[n]``, error and expected ``[n, C]`` of the readings ``which``; NaN of others."""
+        """Raw score ``[n]``, error and expected ``[n, C]`` of the readings ``which``; NaN of others.
+
+        ``moved`` ``[U, C]``: of earlier readings of a window, what is nearer to the level so far away is hidden.
+        """
         n, C = len(arrived.index), self._channels
         whole = len(which) == n
         raw = np.full(n, np.nan)
@@ -306,6 +315,11 @@ class Engine:
             x, of = arrived.window(rows, self._window), arrived.segments.of_row[rows]
             ready = time.perf_counter()
             usual = None if context is None else context[rows]
+            if moved is not None and self._sensed:
+                level = loc[of] if usual is None else np.where(np.isnan(usual), loc[of], usual)
+                with np.errstate(invalid="ignore"):
+                    gone = (2 * (x[:, :-1] - level[:, None]) - moved[of][:, None]) * np.sign(moved[of])[:, None] > 0
+                x[:, :-1][gone] = np.nan  # the window is a copy: rows were gathered
             raw[rows], error[rows], expected[rows] = self.scorer.score(x, loc[of], scale[of], usual)
             self.seconds["windows"] += ready - began
             self.seconds["onnx"] += time.perf_counter() - ready
@@ -315,6 +329,7 @@ class Engine:
         self,
         arrived: Arrived,
         loc: NDArray[np.float32],
+        scale: NDArray[np.float32],
         context: NDArray[np.float32] | None,
         raw: NDArray[np.float64],
         error: NDArray[np.float32],
@@ -333,15 +348,42 @@ class Engine:
             before = before + state.base_old_level[segments.slots]
             spread = spread * state.base_old_spread[segments.slots].astype(np.float32)
         usual = None if context is None else context + (before - loc)[segments.of_row]
-        was, was_error, was_expected = self._score(arrived, rows, before, spread, usual)
+        was, was_error, was_expected = self._score(arrived, rows, before, spread, usual, loc - before)
         old = raw.copy()
         old[rows] = was[rows] / state.base_old_relief[segments.slots][segments.of_row[rows]]
         limit = self.policy.release * self.streams.threshold(segments.slots)[segments.of_row[rows]]
-        better = old[rows] < raw[rows]
+        better = (old[rows] < raw[rows]) & self._nearer(
+            arrived, rows, loc, before, scale, usual if usual is None else usual[rows]
+        )
         self.baselines.tried(state, segments, rows, better & (old[rows] <= limit))
         chosen = rows[better]
         error[chosen], expected[chosen] = was_error[chosen], was_expected[chosen]
-        return np.fmin(raw, old), old
+        judged = raw.copy()
+        judged[chosen] = old[chosen]
+        return judged, old
+
+    def _nearer(
+        self,
+        arrived: Arrived,
+        rows: Ints,
+        loc: NDArray[np.float32],
+        before: NDArray[np.float32],
+        scale: NDArray[np.float32],
+        usual: NDArray[np.float32] | None,
+    ) -> NDArray[np.bool_]:
+        """Readings ``rows`` whose channels that moved are nearer to the level ``before`` ``[U, C]`` than to ``loc``.
+
+        A model of windows calls a stream that stands still normal at any level. ``usual`` ``[r, C]``: by the level
+        before.
+        """
+        if not self._sensed:
+            return np.ones(len(rows), bool)
+        of = arrived.segments.of_row[rows]
+        moved = (loc - before)[of] / scale[of]  # spreads, 0 where nothing moved
+        level = before[of] if usual is None else np.where(np.isnan(usual), before[of], usual)
+        above = np.nan_to_num((arrived.values[rows] - level) / scale[of])
+        nearer: NDArray[np.bool_] = ((2 * above - moved) * moved).sum(axis=1) <= 0
+        return nearer
 
     def _flag(
         self, arrived: Arrived, raw: NDArray[np.float64], judged: NDArray[np.float64], counts: Counter[str]
@@ -384,7 +426,11 @@ class Engine:
         arrived, state = seen.arrived, self.state
         segments, times = arrived.segments, arrived.times
         turned = seen.turned
-        marks = anomaly_marks(self.policy, state, segments, times, flags, history, seen.judged, seen.error)
+        away = self._away(seen, flags)
+        marks = anomaly_marks(
+            self.policy, state, segments, times, flags, history, seen.judged, seen.error, away,
+            lambda row: self._reporter.blamed(seen, row),
+        )  # fmt: skip
         anomalous, changes = follow(self.policy, marks, segments, times, state, self._moved(segments, turned))
         self._tell(seen, changes, out)
         for change in changes:
@@ -397,8 +443,41 @@ class Engine:
         if self._sensed:
             is_open |= self._follow_rules(seen, out)
         if turned is not None:
-            self._note(seen, anomalous)
+            self._note(seen, anomalous, away)
         return is_open
+
+    def _away(self, seen: Seen, flags: Flags) -> NDArray[np.bool_] | None:
+        """Channels that are far from where they usually are ``[n, C]``, by the level before a shift on trial too.
+
+        A model of windows follows a level that moved and calls it normal within a few readings; an incident that names
+        the channel is not over then. Only of streams that have an incident or may open one.
+        """
+        if seen.turned is None or not self._sensed or not self.policy.shift_after:
+            return None
+        state, segments = self.state, seen.arrived.segments
+        touched = state.opened[segments.slots, ANOMALY] != NEVER
+        touched[segments.of_row[(flags == ANOMALOUS) | (flags == FADING)]] = True
+        rows = np.flatnonzero(touched[segments.of_row])
+        if not len(rows):
+            return None
+        of = segments.of_row[rows]
+        usual = seen.loc[of]
+        if seen.context is not None:
+            usual = np.where(np.isnan(seen.context[rows]), usual, seen.context[rows])
+        recent = seen.arrived.window(rows, self._window)[:, -LASTING:]
+        there = ~np.isnan(recent)
+        count = there.sum(axis=1)
+        above = np.where(there, recent - usual[:, None], 0).sum(axis=1) / np.maximum(count, 1)
+        far = (count > 0) & (np.abs(above) >= AWAY * seen.scale[of])
+        slots = segments.slots[of]
+        trial = state.base_trial[slots] != NEVER
+        if trial.any():
+            moved = state.base_level[slots] - state.base_old_level[slots]
+            spread = self.streams.scaling(slots)[1] * state.base_old_spread[slots].astype(np.float32)
+            far &= ~((np.abs(above + moved) < AWAY * spread) & trial[:, None])
+        away = np.zeros((len(segments.of_row), self._channels), bool)
+        away[rows] = far
+        return away
 
     def _moved(self, segments: Segments, turned: Turned | None) -> Moved | None:
         if turned is None or not turned.shifted.any():
@@ -429,7 +508,7 @@ class Engine:
                 continue
             # when such an incident opens, its run is as long as the limit
             run = 0 if after is None else np.where(mark.which, after, 0).max(axis=1)
-            began = times - run * self._interval_ns
+            began = times - run * self.interval_ns
             found, changes = follow(
                 self.policy, sensor_marks(kind, mark, times, began, allowed), segments, times, state
             )
@@ -437,7 +516,7 @@ class Engine:
             self._tell(seen, changes, out, mark.which)
         return is_open
 
-    def _note(self, seen: Seen, anomalous: NDArray[np.bool_]) -> None:
+    def _note(self, seen: Seen, anomalous: NDArray[np.bool_], away: NDArray[np.bool_] | None) -> None:
         """Let the baselines learn from these readings."""
         arrived, segments = seen.arrived, seen.arrived.segments
         scale = self.streams.scaling(segments.slots)[1][:, : self._sensed]
@@ -449,8 +528,9 @@ class Engine:
         else:
             residual = above = np.empty((len(arrived.times), 0), np.float32)
         self.baselines.add(
-            self.state, segments, arrived.times, residual, above, scale, seen.judged, arrived.number, anomalous
-        )
+            self.state, segments, arrived.times, residual, above, scale, seen.judged, arrived.number, anomalous,
+            np.zeros(len(anomalous), bool) if away is None else np.asarray(away.any(axis=1)),
+        )  # fmt: skip
 
     def _tell(self, seen: Seen, changes: list[Change], out: Scored, which: NDArray[np.bool_] | None = None) -> None:
         for change in changes:
@@ -583,3 +663,9 @@ class Engine:
             load_record(state, slot, record)
             if state.opened[slot, ANOMALY] != NEVER and state.base_since[slot] == NEVER:
                 self.baselines.opened(state, slot, int(state.opened[slot, ANOMALY]))
+
+
+def _patient(policy: Policy, interval_s: float) -> Policy:
+    """The policy for streams this slow: an incident may become a shift before it expires."""
+    least = 2 * shift_s(policy, interval_s)
+    return policy if policy.expire_after >= least else policy.model_copy(update={"expire_after": least})

@@ -8,16 +8,17 @@ re-baselined goes on as a shift.
   and not all of these fade. ``k = n`` is a minimum length.
 * Resolving: after ``quiet`` calm readings in a row. An incident that comes back within ``flap_after`` of the last one's
   end needs twice as many calm readings each time, at most eight times as many, so that a flapping stream opens few.
-* An update: where the score is ``worse`` times the worst told so far or another channel has come to the front, at most
-  one in ``update_after``.
-* Expiring: an incident that was open for ``expire_after`` ends; it opens again only after it was over.
+* An update: where the score is ``worse`` times the worst told so far or another channel has come to the front, no
+  sooner than ``update_after`` after the last event; each one doubles that time for the next.
+* Expiring: an incident that was open for ``expire_after`` ends, unless an operator confirmed it; it opens again only
+  after it was over, or where it gets ``worse`` times as bad as it ever was.
 
 Everything is in event time or in readings; what arrives in which batch never shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -46,6 +47,9 @@ PLAIN, MOVED, EXPIRED = 0, 1, 2
 
 #: Doublings of the calm readings that a flapping stream needs, at most.
 MOST_FLAPS = 3
+
+#: Doublings of the time between two updates of an incident, at most: from half an hour to some five days.
+MOST_PATIENCE = 8
 
 #: Calm readings of a mark that is over at once.
 OVER = 2**30
@@ -118,6 +122,8 @@ class Memory(Protocol):
     """``[S, K]``: PLAIN, MOVED, EXPIRED."""
     flaps: Flags
     """``[S, K]``: how often it came back soon."""
+    base_hold: Flags
+    """``[S]``: not 0 where an operator said that it is still wrong."""
     ended: Times
     """``[S, K]``: event time at which the last one ended."""
 
@@ -137,10 +143,12 @@ class Marks:
     """What the worst is told of: the score, or how many channels it is about."""
     began: Times
     """Event time of the first reading of the run that this one is in."""
-    channels: NDArray[np.int16]
-    """``[n, TOP_CHANNELS]``: the channels at the front, -1: none."""
+    channels: Callable[[int], NDArray[np.int16]]
+    """The channels at the front of a reading, ``[TOP_CHANNELS]``, -1: none. Worked out for those that are told of."""
     news: NDArray[np.int16]
     """``[n]``: the channel whose coming to the front is worth an update, -1: none."""
+    away: Bools | None = None
+    """``[n, C]``: the channel is far from where it usually is: an incident that names it is not over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +175,7 @@ class Change:
     worst: float
     reopened: int
     named: tuple[int, ...]
-    """Channels named so far, those at the front last first."""
+    """Channels named so far, those that it opened with first."""
     ended: Ended | None = None
 
 
@@ -226,8 +234,13 @@ class _Life:
                 self._is_open[opens] = True
             else:
                 ends, why = self._next_end(row, stop)
+                update = self._next_update(row, ends)
+                if update is not None:  # which may name other channels, and with them when it is over
+                    self._is_open[row : update + 1] = True
+                    yield self._change(update, EventType.UPDATED)
+                    row = update + 1
+                    continue
                 self._is_open[row:ends] = True
-                yield from self._updates(row, ends)
                 if why is not None:
                     yield self._resolve(ends, why)
                 row = ends + 1
@@ -235,7 +248,8 @@ class _Life:
     def _next_opening(self, row: int, stop: int) -> int | None:
         memory, marks, at = self._memory, self._marks, self._at
         if memory.phase[at] == EXPIRED:
-            over = np.flatnonzero(marks.calm[row:stop] >= marks.quiet)
+            worse = marks.on[row:stop] & (marks.strength[row:stop] >= self._policy.worse * max(memory.worst[at], 1.0))
+            over = np.flatnonzero((marks.calm[row:stop] >= marks.quiet) | worse)
             if not len(over):
                 return None
             memory.phase[at] = PLAIN
@@ -260,29 +274,30 @@ class _Life:
         """The row with which the incident ends and why, or ``stop`` and None."""
         memory, marks, at = self._memory, self._marks, self._at
         needed = marks.quiet << int(memory.flaps[at])
-        calm = np.flatnonzero(marks.calm[row:stop] >= needed)
+        over = marks.calm[row:stop] >= needed
+        if marks.away is not None and memory.phase[at] != MOVED:
+            named = [c for c in memory.named[at].tolist() if c >= 0]
+            over &= ~marks.away[row:stop, named].any(axis=1)
+        calm = np.flatnonzero(over)
         limit = int(memory.opened[at]) + round(self._policy.expire_after * SECOND_NS)
-        old = np.flatnonzero(self._times[row:stop] >= limit)
+        held = marks.kind is Kind.ANOMALY and memory.base_hold[at[0]] > 0  # an operator knows of it, and waits
+        old = np.flatnonzero(self._times[row:stop] >= limit) if not held else np.empty(0, np.int64)
         first_calm = row + int(calm[0]) if len(calm) else stop
         first_old = row + int(old[0]) if len(old) else stop
         if first_calm < stop and first_calm <= first_old:
             return first_calm, Ended.REBASELINED if memory.phase[at] == MOVED else Ended.QUIET
         return (first_old, Ended.EXPIRED) if first_old < stop else (stop, None)
 
-    def _updates(self, start: int, stop: int) -> Iterator[Change]:
+    def _next_update(self, row: int, stop: int) -> int | None:
         memory, marks, at = self._memory, self._marks, self._at
-        row = start
-        while row < stop:
-            due = int(memory.told[at]) + round(self._policy.update_after * SECOND_NS)
-            worse = marks.strength[row:stop] >= self._policy.worse * memory.worst[at]
-            news = marks.news[row:stop]
-            other = (news >= 0) & ~np.isin(news, memory.named[at])
-            found = np.flatnonzero((worse | other) & (self._times[row:stop] >= due))
-            if not len(found):
-                return
-            row += int(found[0])
-            yield self._change(row, EventType.UPDATED)
-            row += 1
+        # each update makes the next one wait twice as long: what alternates for days is no news
+        patience = self._policy.update_after * SECOND_NS * 2 ** min(max(int(memory.events[at]) - 1, 0), MOST_PATIENCE)
+        due = int(memory.told[at]) + round(patience)
+        worse = marks.strength[row:stop] >= self._policy.worse * memory.worst[at]
+        news = marks.news[row:stop]
+        other = (news >= 0) & ~np.isin(news, memory.named[at])
+        found = np.flatnonzero((worse | other) & (self._times[row:stop] >= due))
+        return row + int(found[0]) if len(found) else None
 
     def _resolve(self, row: int, why: Ended) -> Change:
         memory, at = self._memory, self._at
@@ -295,9 +310,10 @@ class _Life:
         memory, marks, at = self._memory, self._marks, self._at
         if what is not EventType.RESOLVED and news:
             memory.worst[at] = max(float(memory.worst[at]), float(np.nan_to_num(marks.strength[row])))
-            front = [c for c in marks.channels[row].tolist() if c >= 0]
-            known = [c for c in memory.named[at].tolist() if c >= 0 and c not in front]
-            memory.named[at] = (front + known + [-1] * TOP_CHANNELS)[:TOP_CHANNELS]
+            front = [c for c in marks.channels(row).tolist() if c >= 0]
+            known = [c for c in memory.named[at].tolist() if c >= 0]  # what it opened with stays in front
+            front = [c for c in front if c not in known]
+            memory.named[at] = (known + front + [-1] * TOP_CHANNELS)[:TOP_CHANNELS]
         memory.told[at] = self._times[row]
         memory.events[at] += 1
         return Change(

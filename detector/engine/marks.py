@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,9 +46,12 @@ def anomaly_marks(
     history: Flags,
     score: Doubles,
     error: Floats,
+    away: NDArray[np.bool_] | None,
+    blamed: Callable[[int], Floats],
 ) -> Marks:
     """Of the model's scores ``[n]`` in thresholds; ``flags`` ``[n]``, ``history`` ``[n, policy.n]``: those up to each.
 
+    ``blamed``: the errors ``[C]`` behind the smoothed score of a reading.
     Brings the state's runs of calm readings and of others up to date.
     """
     slots = segments.slots
@@ -67,11 +72,16 @@ def anomaly_marks(
     sharp, fading = (history == ANOMALOUS).sum(axis=1), (history == FADING).sum(axis=1)
     on = anomalous & (sharp + fading >= policy.k) & (sharp > 0)
     rows = np.flatnonzero(anomalous)
-    channels, news = np.full((len(times), TOP_CHANNELS), -1, np.int16), np.full(len(times), -1, np.int16)
+    news = np.full(len(times), -1, np.int16)
     if len(rows):
-        channels[rows], news[rows] = fronts(error[rows])
+        news[rows] = fronts(error[rows])[1]
+
+    def channels(row: int) -> NDArray[np.int16]:
+        front: NDArray[np.int16] = fronts(blamed(row)[None])[0][0]
+        return front if anomalous[row] else np.full(TOP_CHANNELS, -1, np.int16)
+
     strength = np.minimum(score, STRONGEST).astype(np.float32)
-    return Marks(Kind.ANOMALY, on, calm, policy.quiet, strength, began, channels, news)
+    return Marks(Kind.ANOMALY, on, calm, policy.quiet, strength, began, channels, news, away)
 
 
 def fronts(parts: NDArray[np.floating]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
@@ -98,7 +108,7 @@ def sensor_marks(kind: Kind, mark: Mark, times: Times, began: Times, allowed: ND
         strength[row] = len(which)
         channels[row, : min(len(which), TOP_CHANNELS)] = which[:TOP_CHANNELS]
     calm = np.where(mark.off, OVER, 0).astype(np.int64)
-    return Marks(kind, on, calm, 1, strength, began, channels, channels[:, 0])
+    return Marks(kind, on, calm, 1, strength, began, channels.__getitem__, channels[:, 0])
 
 
 def drift_marks(segments: Segments, times: Times, drifted: NDArray[np.bool_], fronts: Ints) -> Marks:
@@ -113,7 +123,7 @@ def drift_marks(segments: Segments, times: Times, drifted: NDArray[np.bool_], fr
     channels[segments.first, 0] = np.where(drifted, fronts, -1)
     calm = np.where(on, 0, OVER).astype(np.int64)
     nothing = np.full(n, -1, np.int16)
-    return Marks(Kind.DRIFT, on, calm, 1, on.astype(np.float32), times, channels, nothing)
+    return Marks(Kind.DRIFT, on, calm, 1, on.astype(np.float32), times, channels.__getitem__, nothing)
 
 
 def clock_marks(mark: ClockMark, times: Times) -> Marks:
@@ -121,7 +131,7 @@ def clock_marks(mark: ClockMark, times: Times) -> Marks:
     n = len(mark.on)
     calm = np.where(mark.off, OVER, 0).astype(np.int64)
     nothing = np.full((n, TOP_CHANNELS), -1, np.int16)
-    return Marks(Kind.CLOCK, mark.on, calm, 1, mark.on.astype(np.float32), times, nothing, nothing[:, 0])
+    return Marks(Kind.CLOCK, mark.on, calm, 1, mark.on.astype(np.float32), times, nothing.__getitem__, nothing[:, 0])
 
 
 def silence_marks(silent: bool, since: int) -> Marks:
@@ -129,4 +139,13 @@ def silence_marks(silent: bool, since: int) -> Marks:
     one = np.array([silent])
     calm = np.array([0 if silent else OVER])
     nothing = np.full((1, TOP_CHANNELS), -1, np.int16)
-    return Marks(Kind.SILENT, one, calm, 1, one.astype(np.float32), np.array([since], np.int64), nothing, nothing[:, 0])
+    return Marks(
+        Kind.SILENT,
+        one,
+        calm,
+        1,
+        one.astype(np.float32),
+        np.array([since], np.int64),
+        nothing.__getitem__,
+        nothing[:, 0],
+    )

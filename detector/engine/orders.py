@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 #: Kinds that are on for as long as their condition holds: what was accepted must be over before it can open again.
 LASTING = (Kind.STUCK, Kind.MISSING, Kind.RANGE)
 
-#: Newest readings that say where a stream is now, at most.
-NEWEST = 16
+#: Newest readings that say where a stream is now, at least and at most.
+LEAST, NEWEST = 2, 16
 
 ANOMALY = KINDS.index(Kind.ANOMALY)
 
@@ -32,15 +32,13 @@ def obey(engine: Engine, slot: int, command: Command) -> list[Change]:
 
 
 def _accept(engine: Engine, slot: int, command: Command) -> list[Change]:
-    state, at = engine.state, np.array([slot])
+    state = engine.state
     names = engine.model.manifest.channel_names
     meant = np.array([not command.channels or name in command.channels for name in names])
-    if engine.model.manifest.frame is None and engine.baselines.move:
-        level = engine.baselines.accept(state, slot, _above(engine, slot), meant)
-        engine.move_level(at, level[None])
-    elif engine.baselines.move:
-        newest = state.scores[slot, -1] / float(engine.streams.threshold(at)[0])
-        engine.baselines.relieve(state, slot, float(np.nan_to_num(newest)))
+    if not meant.any():
+        return []
+    if engine.baselines.move:
+        _settle(engine, slot, meant)
     time = int(state.time[slot])
     return [
         close(state, slot, kind, time, Ended.ACCEPTED, wait=kind in LASTING)
@@ -49,12 +47,28 @@ def _accept(engine: Engine, slot: int, command: Command) -> list[Change]:
     ]
 
 
+def _settle(engine: Engine, slot: int, meant: NDArray[np.bool_]) -> None:
+    """Make the baseline fit what the stream is now: its level or, where none moved, what it usually scores."""
+    state, at = engine.state, np.array([slot])
+    newest = state.judged[slot, -1] / float(engine.streams.threshold(at)[0])
+    level = np.zeros((1, 0), np.float32)
+    if engine.model.manifest.frame is None:
+        learned = engine.streams.scaling(at)[1][0]
+        level = engine.baselines.accept(state, slot, _above(engine, slot), learned, meant)[None]
+    if not level.any() and state.opened[slot, ANOMALY] != NEVER:
+        engine.baselines.relieve(state, slot, float(np.nan_to_num(newest)))
+    engine.move_level(at, level if level.size else np.zeros((1, len(meant)), np.float32))
+
+
 def _above(engine: Engine, slot: int) -> NDArray[np.float32]:
     """What the newest readings are above what is usual, ``[C]``, engineering units; NaN: not observed."""
     state, at = engine.state, np.array([slot])
     filled = min(int(state.filled[slot]), NEWEST)
+    if state.opened[slot, ANOMALY] != NEVER:  # what came before the incident is no evidence of the new level
+        since = int(state.time[slot] - state.began[slot, ANOMALY])
+        filled = min(filled, since // engine.interval_ns + 1)
     loc, _ = engine.scaling(at)
-    if not filled:
+    if filled < LEAST:
         return np.full(loc.shape[1], np.nan, np.float32)
     rows = state.raw[slot, -filled:].astype(np.float64)  # [r, C]
     there = ~np.isnan(rows)

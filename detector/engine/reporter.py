@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from detector.engine.alerts import Evidence, Published, channel_shares, describe, largest
 from detector.engine.arrival import Arrived
 from detector.engine.assembly import NEVER
+from detector.engine.attribution import smoothed_error
 from detector.engine.baseline import Turned
 from detector.engine.incidents import TOP_CHANNELS, Change
 from detector.engine.model import Model
@@ -54,7 +55,10 @@ class Seen:
 class Reporter:
     """Makes alerts of changes."""
 
-    def __init__(self, model: Model, scorer: Scorer, streams: Streams, state: State) -> None:
+    def __init__(
+        self, model: Model, scorer: Scorer, streams: Streams, state: State, weights: NDArray[np.float64]
+    ) -> None:
+        self._weights = weights
         self._manifest, self._scorer, self._streams, self._state = model.manifest, scorer, streams, state
 
     def of_reading(self, seen: Seen, change: Change, which: NDArray[np.bool_] | None) -> Published:
@@ -106,7 +110,7 @@ class Reporter:
 
     def _anomalous(self, seen: Seen, change: Change, slot: int, u: int) -> Evidence:
         row, over = change.row, change.type is EventType.RESOLVED
-        error, expected = seen.error[row], seen.expected[row]
+        error, expected = seen.error[row] if over else self.blamed(seen, row), seen.expected[row]
         chosen = list(change.named) if over and change.named else largest(error)
         windows = None if over else self._windows(seen, row, u)
         facts = self._way(slot, seen, u, chosen[0]) if over and chosen and change.kind is Kind.SHIFT else None
@@ -184,6 +188,16 @@ class Reporter:
             spreads=_spreads(seen.scale[u], chosen),
             facts=facts,
         )
+
+    def blamed(self, seen: Seen, row: int) -> Floats:
+        """The errors ``[C]`` behind the score of a reading, smoothed as it is."""
+        if self._manifest.frame is not None or len(self._weights) == 1 or np.isnan(seen.score[row]):
+            return np.asarray(seen.error[row])
+        u = int(seen.arrived.segments.of_row[row])
+        x = seen.arrived.window(np.array([row]), self._manifest.window)[0]
+        usual = None if seen.context is None else seen.context[row]
+        error = smoothed_error(self._scorer, x, seen.loc[u], seen.scale[u], usual, self._weights)
+        return np.nan_to_num(error, posinf=float(np.finfo(np.float32).max))
 
     # -- parts -----------------------------------------------------------------------------------------------------
 

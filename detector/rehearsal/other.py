@@ -9,7 +9,7 @@ from schemas.settings import DetectorSettings
 DECIDING = tuple(
     name
     for name in DetectorSettings.model_fields
-    if name.startswith("incident_") or name in ("false_alarms", "unseen_readings")
+    if name.startswith(("incident_", "shift_", "drift_")) or name in ("false_alarms", "unseen_readings", "silent_after")
 )
 
 

@@ -107,7 +107,10 @@ class Witness(Reporter):
     """A reporter that remembers the openings of anomalies, by partition, stream and time."""
 
     def __init__(self, engine: Engine) -> None:
-        super().__init__(engine.model, engine.scorer, engine.streams, engine.state)
+        super().__init__(
+            engine.model, engine.scorer, engine.streams, engine.state,
+            smoothing_weights(engine.model.manifest.smoothing_span),
+        )  # fmt: skip
         self._window = engine.model.manifest.window
         self.seen: dict[tuple[int, str, int], Opening] = {}
 

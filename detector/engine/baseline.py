@@ -289,7 +289,7 @@ class Baselines:
 
     def _anchor(self, memory: Memory, slots: Ints, times: Times, scale: Floats, turned: Turned, watched: Ints) -> None:
         at = slots[watched]
-        rows, bad = memory.base_rows[at].T
+        rows, bad = memory.base_rows[at].astype(np.int64).T
         lasting = (memory.opened[at, ANOMALY] != NEVER) & (
             times[watched] - memory.base_since[at] >= self._lasting_ns(memory, at)
         )

@@ -43,6 +43,8 @@ class Quality:
     """Share of normal readings over the calibrated threshold."""
     caught: float
     """Share of segments with a reading over the calibrated threshold."""
+    alert_f1: float
+    """Of readings under an open incident."""
     alarmed: float
     """Share of normal readings under an open incident."""
     episodes_per_day: float
@@ -64,6 +66,7 @@ def measure(label: Bools, score: Floats, over: Bools, alert: Bools, interval_s: 
         f1=f1(label, over),
         false_positives=false_positive_rate(label, over),
         caught=caught(label, over),
+        alert_f1=f1(label, alert),
         alarmed=false_positive_rate(label, alert),
         episodes_per_day=len(false_episodes(label, alert)) / (len(label) * interval_s / DAY_S),
         alerted=caught(label, alert),

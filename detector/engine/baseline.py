@@ -5,7 +5,8 @@ time (half an hour, less where a shift is sooner, at least six readings), and ne
 
 * **Slowly.** A channel's level follows what the model gets wrong about it, its mean residual, with the time constant
   ``drift_after``, where its own readings are off that way as well and no incident is open. It may move ``drift_limit``
-  spreads away from where it was learned or last anchored; there it stops, and a drift is told once.
+  spreads away from where it was learned or last anchored; there it stops, and a drift is told once. So it is where a
+  channel shifts the same way a second time.
 * **At once.** An anomaly that has been open for ``shift_after``, at least half of its readings not calm, is a shift.
   What the stream was in the newer half of that time is its new level, for the channels that moved at least a spread; a
   channel whose deviation grew by half has a wider spread from then on. Where even that leaves the stream so for
@@ -63,6 +64,9 @@ SCORE_STEPS = 256
 RELIEF_FADES_S = 7 * 86_400.0
 #: Relief at most: what no number holds would blind a stream for good.
 MOST_RELIEF = 1e6
+
+#: How a drift that was told came about: slowly, until the channel is back, or by shifts, until an operator says so.
+CREPT, STEPPED = 1, 2
 
 #: What a stream's sums are of.
 SLOW, WATCHED, HELD = 0, 1, 2
@@ -283,7 +287,8 @@ class Baselines:
         turned.furthest[which] = np.abs(crept).argmax(axis=1)
         turned.drifted[which] = far.any(axis=1) & ~told
         near = (np.abs(crept) < limit * 2 / 3).all(axis=1)
-        memory.base_drift[at] = np.where(far.any(axis=1), 1, np.where(near, 0, memory.base_drift[at]))
+        now = np.where(far.any(axis=1), CREPT, np.where(near, 0, memory.base_drift[at]))
+        memory.base_drift[at] = np.where(memory.base_drift[at] == STEPPED, STEPPED, now)
 
     # -- at once ---------------------------------------------------------------------------------------------------
 
@@ -313,6 +318,8 @@ class Baselines:
         memory.base_trial[at], memory.base_back[at] = times, 0
 
     def _relevel(self, memory: Memory, slots: Ints, scale: Floats, turned: Turned, chosen: Ints) -> None:
+        if not len(chosen) or not scale.shape[1]:
+            return
         at = slots[chosen]
         count = memory.base_count[at].astype(np.float64)  # [G, C]
         enough = count >= TURN_READINGS // 2
@@ -320,6 +327,12 @@ class Baselines:
         square = memory.base_second[at] / np.maximum(count, 1) / STEPS**2
         deviation = np.sqrt(np.maximum(square - mean**2, 0))
         moved = enough & (np.abs(mean) >= MOVED_SPREADS)
+        # a second step the same way is no accident: the channel drifts, faster than a baseline may follow
+        before = memory.base_anchor[at] / scale[chosen]
+        again = moved & (np.sign(mean) == np.sign(before)) & (np.abs(before) >= MOVED_SPREADS)
+        turned.drifted[chosen] = again.any(axis=1) & (memory.base_drift[at] == 0)
+        turned.furthest[chosen] = np.where(again, np.abs(before + mean), 0).argmax(axis=1)
+        memory.base_drift[at] = np.where(again.any(axis=1), STEPPED, memory.base_drift[at])
         level = np.where(moved, mean * scale[chosen], 0).astype(np.float32)
         memory.base_level[at] += level
         memory.base_anchor[at] = np.where(moved, memory.base_level[at], memory.base_anchor[at])
@@ -445,6 +458,7 @@ class Baselines:
         memory.base_level[slot] += level
         memory.base_anchor[slot] = np.where(level != 0, memory.base_level[slot], memory.base_anchor[slot])
         memory.base_hold[slot], memory.base_mode[slot], memory.base_trial[slot] = 0, HELD, NEVER
+        memory.base_drift[slot] = 0
         return level
 
 

@@ -160,9 +160,9 @@ class Reporter:
     def _drifted(self, seen: Seen, change: Change, slot: int, u: int) -> Evidence:
         state = self._state
         learned = self._streams.scaling(np.array([slot]))[1][0]
-        far = np.abs((state.base_level[slot] - state.base_anchor[slot]) / learned)
-        chosen = largest(far)[:1]
-        expected = seen.loc[u] - (state.base_level[slot] - state.base_anchor[slot])
+        far = np.abs(state.base_level[slot] / learned)
+        chosen = [c for c in change.named[:1] if far[c] > 0] or largest(far)[:1]
+        expected = seen.loc[u] - state.base_level[slot]
         channels = channel_shares(self._manifest, chosen, far, seen.loc[u], expected)
         facts = {"drifted": float(far[chosen[0]])} if chosen else None
         return Evidence(

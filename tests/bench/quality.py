@@ -140,7 +140,8 @@ def _done(code: int) -> None:
 
 HEADER = (
     f"{'set':4} {'scorer':22} {'AUC-PR':>11} {'ROC':>5} {'VUS-PR':>6} {'best-F1':>7} {'F1':>5} {'FPR med':>8} "
-    f"{'worst':>6} {'caught':>6} | {'F1':>5} {'FPR':>6} {'worst':>6} {'false/wk':>8} {'worst':>6} {'caught':>6} {'delay':>5} | {'fit s':>6} {'parity':>7}"
+    f"{'worst':>6} {'caught':>6} | {'F1':>5} {'FPR':>6} {'worst':>6} {'false/wk':>8} {'worst':>6} {'caught':>6} "
+    f"{'delay':>5} | {'fit s':>6} {'parity':>7}"
 )
 EXPLAINED = f"""
 Macro means over the series of a set. Left of the bar: single readings, a reading being anomalous where its score is

@@ -698,3 +698,18 @@ def test_a_wild_value_is_told_like_any_other() -> None:
     assert w.told()[0] == (OPENED, ANOMALY, None, ("c1", "c2"))
     assert w.told()[1][0] == RESOLVED, "there is nothing worse"
     assert [c.share for c in w.events[0].data.channels[:2]] == [0.5, 0.5]
+
+
+def test_a_channel_that_shifts_the_same_way_twice_drifts() -> None:
+    w = Watch(MOVING)
+    w.feed(w.quiet(30))
+    w.feed(w.quiet(LASTING + 2 * TURN, c1=12))
+    w.feed(w.quiet(2 * TRIAL, c1=12))
+    assert not any(e.data.kind is Kind.DRIFT for e in w.events)
+    w.feed(w.quiet(LASTING + 2 * TURN, c1=24))
+    drifts = [e for e in w.events if e.data.kind is Kind.DRIFT]
+    assert [e.type for e in drifts] == [EventType.OPENED, EventType.RESOLVED]
+    assert drifts[0].data.channels[0].name == "c1"
+    w.feed(w.quiet(2 * TRIAL, c1=24))
+    w.feed(w.quiet(LASTING + 2 * TURN, c1=36))
+    assert sum(e.data.kind is Kind.DRIFT for e in w.events) == 2, "told once"

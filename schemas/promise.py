@@ -16,8 +16,8 @@ DAY_S = 86_400.0
 DEFAULT = "1/7d"
 
 _FLEET = "fleet:"
-_WRITTEN = re.compile(r"([^/]*)/([^/]*[a-z]\s*)")
-_HOW = "write N/DURATION with a unit (ms, s, min, h, d) such as 1/7d (for each stream) or fleet:5/1d (for all together)"
+_WRITTEN = re.compile(r"([^/]*)/([^/]*)")
+_HOW = "write N/DURATION such as 1/7d or 2/12h (for each stream) or fleet:5/1d (for all together)"
 
 #: One episode in this many years at least, and one in this many seconds at most: what lies beyond is a slip.
 _RAREST_S, _COMMONEST_S = 1000 * 365.25 * DAY_S, 1.0

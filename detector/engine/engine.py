@@ -66,7 +66,7 @@ AHEAD_NS = 3600 * SECOND_NS
 ANOMALY = KINDS.index(Kind.ANOMALY)
 
 #: Spreads from what is usual at which a channel is away.
-AWAY = 3.0
+AWAY = 4.0
 #: … in the mean of so many readings.
 LASTING = 5
 

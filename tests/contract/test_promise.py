@@ -17,5 +17,5 @@ def test_a_fleet_has_about_as_many_false_alarms_as_were_promised(kind: str) -> N
     for kept in (one, half):
         assert 0.4 <= kept.realised / kept.promised <= 2.2, kept
         assert kept.within >= 0.8, kept
-        assert kept.alarmed <= 0.02, kept
+        assert kept.alarmed <= 0.03, kept
         assert kept.caught >= 0.9, kept

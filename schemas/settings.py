@@ -152,10 +152,12 @@ class DetectorSettings(Settings):
         0.7, gt=0, le=1, description="a reading is calm below this share of the threshold, before smoothing"
     )
     incident_worse: float = Field(2.0, gt=1, description="an update is due at this many times the worst score told")
-    incident_update_after: Duration = Field(1800, description="between two updates of an incident at least")
+    incident_update_after: Duration = Field(
+        1800, description="before an incident's first update; each next one waits twice as long"
+    )
     incident_flap_after: Duration = Field(3600, description="what comes back sooner needs twice as many to resolve")
     incident_expire_after: Duration = Field(
-        "7d", gt=0, validate_default=True, description="an incident ends after this, whatever happens"
+        "7d", gt=0, validate_default=True, description="an incident that nobody confirmed ends after this"
     )
     shift_after: Duration = Field(
         "6h", validate_default=True, description="an anomaly that lasts so long is a shift, and re-baselined; 0: never"

@@ -51,6 +51,9 @@ MOST_FLAPS = 3
 #: Doublings of the time between two updates of an incident, at most: from half an hour to some five days.
 MOST_PATIENCE = 8
 
+#: Row of a change that no reading brought.
+OUTSIDE = -1
+
 #: Calm readings of a mark that is over at once.
 OVER = 2**30
 
@@ -68,9 +71,11 @@ class Policy(Frozen):
     release: float = Field(0.7, gt=0, le=1, description="a reading is calm below this share of the threshold")
     unseen: int = Field(300, ge=0, description="first readings of a stream never seen that publish nothing")
     worse: float = Field(2.0, gt=1, description="an update is due at this many times the worst score told")
-    update_after: float = Field(1800, ge=0, description="between two updates of an incident at least")
+    update_after: float = Field(
+        1800, ge=0, description="before an incident's first update; each next one waits twice as long"
+    )
     flap_after: float = Field(3600, ge=0, description="an incident that comes back sooner needs more calm to end")
-    expire_after: float = Field(7 * 86_400, gt=0, description="an incident ends after this long, whatever happens")
+    expire_after: float = Field(7 * 86_400, gt=0, description="an incident that nobody confirmed ends after this long")
     shift_after: float = Field(6 * 3600, ge=0, description="an anomaly that persists this long is a shift; 0: never")
     trial_after: float = Field(86_400, ge=0, description="the level before a shift is not forgotten for this long")
     drift_after: float = Field(3 * 86_400, ge=0, description="time constant of a slowly moving baseline; 0: none moves")
@@ -314,27 +319,13 @@ class _Life:
             known = [c for c in memory.named[at].tolist() if c >= 0]  # what it opened with stays in front
             front = [c for c in front if c not in known]
             memory.named[at] = (known + front + [-1] * TOP_CHANNELS)[:TOP_CHANNELS]
-        memory.told[at] = self._times[row]
-        memory.events[at] += 1
-        return Change(
-            row=row,
-            kind=Kind.SHIFT if memory.phase[at] == MOVED else marks.kind,
-            opening_kind=marks.kind,
-            type=what,
-            number=int(memory.events[at]) - 1,
-            opened=int(memory.opened[at]),
-            began=int(memory.began[at]),
-            worst=float(memory.worst[at]),
-            reopened=int(memory.flaps[at]),
-            named=tuple(c for c in memory.named[at].tolist() if c >= 0),
-            ended=why,
-        )
+        return _event(memory, *at, marks.kind, row, int(self._times[row]), what, why)
 
 
 def close(memory: Memory, slot: int, kind: Kind, time: int, why: Ended, *, wait: bool) -> Change:
     """End an open incident from outside at event time ``time``; ``wait``: it opens again only after it was over."""
-    change = _outside(memory, slot, kind, time, EventType.RESOLVED, why)
     k = KINDS.index(kind)
+    change = _event(memory, slot, k, kind, OUTSIDE, time, EventType.RESOLVED, why)
     memory.opened[slot, k], memory.ended[slot, k] = NEVER, time
     memory.phase[slot, k] = EXPIRED if wait else PLAIN
     return change
@@ -342,16 +333,20 @@ def close(memory: Memory, slot: int, kind: Kind, time: int, why: Ended, *, wait:
 
 def note(memory: Memory, slot: int, kind: Kind, time: int) -> Change:
     """An open incident goes on as it began, whatever it was taken for."""
-    memory.phase[slot, KINDS.index(kind)] = PLAIN
-    return _outside(memory, slot, kind, time, EventType.UPDATED, None)
+    k = KINDS.index(kind)
+    memory.phase[slot, k] = PLAIN
+    return _event(memory, slot, k, kind, OUTSIDE, time, EventType.UPDATED)
 
 
-def _outside(memory: Memory, slot: int, kind: Kind, time: int, what: EventType, why: Ended | None) -> Change:
-    at = slot, KINDS.index(kind)
+def _event(
+    memory: Memory, slot: int, k: int, kind: Kind, row: int, time: int, what: EventType, why: Ended | None = None
+) -> Change:
+    """Count an event of the open incident of a kind, at event time ``time``, and say how the incident stands."""
+    at = slot, k
     memory.told[at] = time
     memory.events[at] += 1
     return Change(
-        row=-1,
+        row=row,
         kind=Kind.SHIFT if memory.phase[at] == MOVED else kind,
         opening_kind=kind,
         type=what,

@@ -26,9 +26,6 @@ from schemas.moment import SECOND_NS
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
-#: Kinds that a score tells of.
-SCORED = (Kind.ANOMALY, Kind.SHIFT)
-
 
 @dataclass(frozen=True, slots=True)
 class Seen:

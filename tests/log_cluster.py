@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from kafka import KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, MemberToRemove
 from kafka_cluster import create_topic, read_all, unique
 
@@ -79,6 +79,7 @@ class KafkaCluster:
         self.settings = settings
         self._members: list[KafkaLog] = []
         self._writer: KafkaProducer | None = None
+        self._ends: KafkaConsumer | None = None
 
     def member(self, replica_id: str | None = None, **settings: Any) -> KafkaLog:
         names = {"alerts": "alerts", "dead": "dead_letters", "state": "state", "commands": "commands"}
@@ -101,14 +102,29 @@ class KafkaCluster:
         self._write(f"{self.group}-commands", 0, [(value, None) for value in values])
 
     def _write(self, topic: str, partition: int, records: Sequence[tuple[bytes, int | None]]) -> None:
-        """In one transaction, which leaves a control record at the end."""
+        """In one transaction, which leaves a control record at the end; returns when ``read_committed`` sees it.
+
+        The coordinator confirms a commit before its markers lie in the partitions: until then the end is not what it
+        will be.
+        """
         if self._writer is None:
             self._writer = KafkaProducer(bootstrap_servers=self.bootstrap, transactional_id=unique("writer"))
             self._writer.init_transactions()
         self._writer.begin_transaction()
-        for value, stamp in records:
-            self._writer.send(topic, value, b"key", partition=partition, timestamp_ms=stamp)
+        sent = [
+            self._writer.send(topic, value, b"key", partition=partition, timestamp_ms=stamp) for value, stamp in records
+        ]
         self._writer.commit_transaction()
+        if sent:
+            self._await_end(TopicPartition(topic, partition), sent[-1].get(timeout=PATIENCE_S).offset + 2)
+
+    def _await_end(self, partition: TopicPartition, end: int) -> None:
+        if self._ends is None:
+            self._ends = KafkaConsumer(bootstrap_servers=self.bootstrap, isolation_level="read_committed")
+        deadline = time.monotonic() + PATIENCE_S
+        while self._ends.end_offsets([partition])[partition] < end:
+            assert time.monotonic() < deadline, f"no marker before {end} in {partition}"
+            time.sleep(0.01)
 
     def trim(self, partition: int, first: int) -> None:
         self._delete(TopicPartition(self.readings, partition), first)
@@ -137,6 +153,8 @@ class KafkaCluster:
             member.close()
         if self._writer is not None:
             self._writer.close(timeout=5)
+        if self._ends is not None:
+            self._ends.close(autocommit=False, timeout_ms=5000)
 
 
 def assignment(log: Log) -> frozenset[int]:

@@ -20,7 +20,7 @@ def load_engine(settings: DetectorSettings) -> Engine:
     model = read_model(settings.model)
     if settings.false_alarms is not None:
         model = promising(model, settings.false_alarms)
-    return Engine(model, policy(settings), settings.threads)
+    return Engine(model, policy(settings, model), settings.threads)
 
 
 def promising(model: Model, false_alarms: str) -> Model:
@@ -46,9 +46,10 @@ def promising(model: Model, false_alarms: str) -> Model:
     )
 
 
-def policy(settings: DetectorSettings) -> Policy:
+def policy(settings: DetectorSettings, model: Model) -> Policy:
     """When incidents open and resolve, and when baselines move."""
-    return Policy(
+    return Policy.usual(
+        model.manifest.smoothing_span,
         k=settings.incident_k,
         n=settings.incident_n,
         quiet=settings.incident_quiet,

@@ -142,9 +142,11 @@ class DetectorSettings(Settings):
         description="N/DURATION: false-alarm episodes that a stream may have, or fleet:N/DURATION for all of the "
         "model's together; the model's own promise",
     )
-    incident_k: int = Field(2, ge=1, le=64, description="anomalous readings that open an incident …")
-    incident_n: int = Field(3, ge=1, le=64, description="… among this many newest ones")
-    incident_quiet: int = Field(5, ge=1, le=64, description="normal readings in a row that resolve an incident")
+    incident_k: int | None = Field(
+        None, ge=1, le=64, description="anomalous readings that open an incident; 1, of images 2 …"
+    )
+    incident_n: int | None = Field(None, ge=1, le=64, description="… among this many newest ones; as many, of images 3")
+    incident_quiet: int = Field(3, ge=1, le=64, description="normal readings in a row that resolve an incident")
     silent_after: Duration | None = Field(
         None, description="a stream is silent after this, while others of its partition send; 0: never; as in training"
     )
@@ -197,7 +199,7 @@ class DetectorSettings(Settings):
 
     @model_validator(mode="after")
     def _go_together(self) -> DetectorSettings:
-        if self.incident_k > self.incident_n:
+        if self.incident_k is not None and self.incident_n is not None and self.incident_k > self.incident_n:
             raise ValueError(
                 f"--incident-k {self.incident_k} of --incident-n {self.incident_n} can never be reached: lower k"
             )

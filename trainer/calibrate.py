@@ -110,6 +110,8 @@ class Calibrated:
     order: Ints
     share: float
     """Part of all readings that the tail was fitted on."""
+    policy: Policy
+    """When an incident opens."""
     warnings: list[str]
 
 
@@ -122,7 +124,7 @@ def calibrate(
     readings; where the calibration stretch is short for the promise, the tail is fitted on both. ``policy``: when an
     incident opens, the detector's default. Raises DataError where there is no score at all.
     """
-    policy = policy or Policy()
+    policy = policy or Policy.usual(draft.manifest.smoothing_span)
     rate = Promise.parse(false_alarms).per_day(len(data.names))
     whole = whole and _days(table, data) * rate < ENOUGH
     times, stream, score = _raw_scores(draft, table, data, whole, policy)
@@ -154,6 +156,7 @@ def calibrate(
         fitted=fitted,
         order=np.argsort(-level, kind="stable"),
         share=len(score) / len(table),
+        policy=policy,
         warnings=_warnings(fitted, peaks, rate, false_alarms),
     )
 

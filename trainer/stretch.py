@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.engine.incidents import Policy
 from detector.engine.model import Model
 from detector.engine.scorer import Scorer
 from detector.engine.segments import Segments
@@ -37,13 +36,13 @@ class Fared:
     """``[S]``: incidents that the detector would have opened, a day. None of them is known to be a fault."""
 
 
-def fared(calibrated: Calibrated, streams: int, interval_ns: int, policy: Policy | None = None) -> Fared:
-    """What the stretch's scores say of each stream; ``policy``: when an incident opens, the detector's default."""
+def fared(calibrated: Calibrated, streams: int, interval_ns: int) -> Fared:
+    """What the stretch's scores say of each stream."""
     order = np.lexsort((calibrated.times, calibrated.stream))
     stream = calibrated.stream[order]
     score = calibrated.score[order] / calibrated.threshold[stream]
     segments = Segments.of(stream)
-    opens = opened(score, stream, 1.0, policy or Policy())
+    opens = opened(score, stream, 1.0, calibrated.policy)
     result = Fared(*(np.full(streams, np.nan) for _ in range(4)))
     for number, s in enumerate(segments.slots):
         part = slice(segments.first[number], segments.first[number] + segments.counts[number])

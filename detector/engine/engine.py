@@ -111,7 +111,7 @@ class Engine:
     def __init__(self, model: Model, policy: Policy | None = None, threads: int = 1) -> None:
         manifest = model.manifest
         self.model = model
-        self.policy = _patient(policy or Policy(), manifest.interval_s)
+        self.policy = _patient(policy or Policy.usual(manifest.smoothing_span), manifest.interval_s)
         self.scorer = Scorer(model.graph, manifest.batching, threads)
         self.streams = Streams(model.streams, manifest.calibration.threshold, BUCKETS)
         self._window = manifest.window

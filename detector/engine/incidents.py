@@ -65,9 +65,9 @@ Fields = dict[str, tuple[tuple[int, ...], np.dtype[Any], Any]]
 class Policy(Frozen):
     """When an incident opens, is updated and resolves, and when a baseline follows. Durations in seconds."""
 
-    k: int = Field(2, ge=1, le=64, description="anomalous readings that open an incident …")
-    n: int = Field(3, ge=1, le=64, description="… among this many newest ones")
-    quiet: int = Field(5, ge=1, le=64, description="calm readings in a row that resolve it")
+    k: int = Field(1, ge=1, le=64, description="anomalous readings that open an incident …")
+    n: int = Field(1, ge=1, le=64, description="… among this many newest ones")
+    quiet: int = Field(3, ge=1, le=64, description="calm readings in a row that resolve it")
     release: float = Field(0.7, gt=0, le=1, description="a reading is calm below this share of the threshold")
     unseen: int = Field(300, ge=0, description="first readings of a stream never seen that publish nothing")
     worse: float = Field(2.0, gt=1, description="an update is due at this many times the worst score told")
@@ -89,6 +89,20 @@ class Policy(Frozen):
         if self.k > self.n:
             raise ValueError(f"{self.k} of {self.n} readings can never be anomalous")
         return self
+
+    @classmethod
+    def usual(cls, smoothing_span: float, k: int | None = None, n: int | None = None, **named: Any) -> Policy:
+        """The policy for scores smoothed over so many readings, but for what is named.
+
+        A smoothed score is a mean of the newest readings already: waiting for a second one only delays the alert.
+        Where each stands for itself, as images do, it takes two of three.
+
+        >>> [(p.k, p.n) for p in (Policy.usual(8), Policy.usual(1), Policy.usual(1, k=5), Policy.usual(8, n=4))]
+        [(1, 1), (2, 3), (5, 5), (1, 4)]
+        """
+        usual_k, usual_n = (1, 1) if smoothing_span > 1 else (2, 3)
+        k = (usual_k if n is None else min(usual_k, n)) if k is None else k
+        return cls(k=k, n=max(usual_n, k) if n is None else n, **named)
 
 
 def fields() -> Fields:

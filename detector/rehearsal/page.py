@@ -153,7 +153,9 @@ def _side_by_side(record: Record, other: Record | None, changed: dict[str, str])
     if other is None:
         return
     own = record.settings.model_dump()
-    own["false_alarms"] = record.manifest.calibration.false_alarms  # where not set, it is the model's
+    # where not set, they are the model's
+    own["false_alarms"] = record.manifest.calibration.false_alarms
+    own["incident_k"], own["incident_n"] = record.policy.k, record.policy.n
     here = ", ".join(f"{name}={own[name]}" for name in changed)
     there = ", ".join(f"{name}={value}" for name, value in changed.items())
     yield "<h2>Two settings side by side</h2>"
@@ -323,13 +325,13 @@ def _length(incident: Incident, record: Record) -> float:
 
 def _settings(record: Record) -> Iterable[str]:
     manifest, own = record.manifest, record.settings
-    calibration = manifest.calibration
+    calibration, when = manifest.calibration, record.policy
     yield '<h2 id="settings">Settings</h2>'
     rows = [
         ("model", f"{html.escape(manifest.model)} of group {html.escape(manifest.group)}, "
          f"<code>{manifest.graph_sha256}</code>"),
-        ("an incident opens", f"at {own.incident_k} anomalous of {own.incident_n} readings, one every "
-         f"{duration(manifest.interval_s)}; it ends after {own.incident_quiet} normal ones"),
+        ("an incident opens", f"at {when.k} anomalous of {when.n} readings, one every "
+         f"{duration(manifest.interval_s)}; it ends after {when.quiet} normal ones"),
         ("a stream never seen", f"publishes nothing for its first {plural(own.unseen_readings, 'reading')}"),
         ("promise", f"{html.escape(calibration.false_alarms)}: false-alarm episodes at most {_promised(record)} a week "
          "per stream"),

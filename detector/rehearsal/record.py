@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from detector.adapters.files import Table
 from detector.adapters.overflow import chunks, empty
 from detector.engine.engine import Engine, Scored
+from detector.engine.incidents import Policy
 from detector.rehearsal.sent import Incident, Sent
 from schemas.alert import Kind
 from schemas.manifest import Manifest
@@ -71,6 +72,11 @@ class Record:
         self.counts += scored.counts
         for published in scored.published:
             self.sent.add(published.alert)
+
+    @property
+    def policy(self) -> Policy:
+        """When its incidents opened and resolved."""
+        return self._engine.policy
 
     @property
     def manifest(self) -> Manifest:

@@ -193,3 +193,24 @@ def test_nothing_to_do() -> None:
     result = engine().process([])
     assert len(result.score) == 0
     assert result.published == []
+
+
+@pytest.mark.parametrize(("span", "opens"), [(4, 4), (1, 5)])
+def test_a_smoothed_score_opens_an_incident_at_once_and_others_take_a_second_reading(span: int, opens: int) -> None:
+    e = Engine(tiny_model(window=W, span=span))
+    feed(e, [0, 1, 2, 3])
+    result = feed(e, [4, 5, 6, 7, 8], [LOUD, LOUD, QUIET, QUIET, QUIET])
+    assert (result.score[:2] > 1).all()
+    assert 4 + int(np.argmax(result.alert)) == opens
+
+
+@pytest.mark.parametrize(
+    ("span", "named", "expected"),
+    [(8, {}, (1, 1)), (1, {}, (2, 3)), (8, {"k": 3}, (3, 3)), (1, {"k": 2}, (2, 3)), (1, {"n": 1}, (1, 1)),
+     (8, {"n": 4}, (1, 4)), (8, {"k": 2, "n": 5}, (2, 5))],
+)  # fmt: skip
+def test_what_is_not_named_of_k_and_n_is_as_usual(
+    span: float, named: dict[str, int], expected: tuple[int, int]
+) -> None:
+    policy = Policy.usual(span, **named)
+    assert (policy.k, policy.n) == expected

@@ -107,7 +107,7 @@ def test_its_numbers_are_those_of_the_other_files(folder: Path) -> None:
 
 def test_the_page_changes_nothing_of_what_else_is_written(folder: Path) -> None:
     data = write(folder / "data.csv", loud=LOUD)
-    rehearse(folder, data, "--compare", "incident_k=1")
+    rehearse(folder, data, "--compare", "incident_k=2")
     with_page = [(folder / name).read_bytes() for name in ("scores.csv", "alerts.jsonl")]
     command = ["score", "--model", str(folder / "model"), str(data), "--out", str(folder / "scores.csv")]
     assert main([*command, "--alerts", str(folder / "alerts.jsonl")]) == 0
@@ -128,7 +128,7 @@ def test_the_same_readings_give_the_same_page(folder: Path, monkeypatch: pytest.
 def test_two_settings_side_by_side(folder: Path) -> None:
     data = write(folder / "data.csv", loud=(range(100, 130), range(300, 302)))
     text = rehearse(folder, data, "--compare", "incident_k=3,incident_quiet=60")
-    assert "<b>A</b>: incident_k=2, incident_quiet=5 (this page). <b>B</b>: incident_k=3, incident_quiet=60." in text
+    assert "<b>A</b>: incident_k=1, incident_quiet=3 (this page). <b>B</b>: incident_k=3, incident_quiet=60." in text
     columns = re.search(r"<tbody>\s*<tr><td class=\"\">(?:<b>)?incidents.*?</tr>", text)
     assert columns is not None
     a, b = (int(n) for n in re.findall(r">(\d+)<", columns[0]))
@@ -199,7 +199,7 @@ def test_it_may_not_be_written_over_what_is_read(folder: Path, capsys: pytest.Ca
         (["--report", "p.html", "--compare", "model=x"], "write KEY=VALUE"),
         (["--report", "p.html", "--compare", "incident_k=1,incident-k=2"], "named twice"),
         (["--report", "p.html", "--compare", "incident_k=many"], "--compare incident_k=many: setting 'incident_k'"),
-        (["--report", "p.html", "--compare", "incident_k=9"], "can never be reached"),
+        (["--report", "p.html", "--compare", "incident_k=9,incident_n=3"], "can never be reached"),
     ]:
         assert main([*command, *more]) == 2
         assert says in capsys.readouterr().err

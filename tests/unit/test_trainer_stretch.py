@@ -12,16 +12,19 @@ from trainer.stretch import DAY_NS, fared
 from trainer.tails import fit_tail
 
 MINUTE_NS = DAY_NS // 1440
+TWO_OF_THREE = Policy(k=2, n=3, quiet=5)
 
 
-def calibrated(scores: dict[int, list[float]], streams: int, threshold: float = 2.0) -> Calibrated:
+def calibrated(
+    scores: dict[int, list[float]], streams: int, threshold: float = 2.0, policy: Policy = TWO_OF_THREE
+) -> Calibrated:
     """Scores in thresholds of some streams, a reading every minute, in order of arrival."""
     rows = sorted((at, s, score) for s, own in scores.items() for at, score in enumerate(own))
     rows.sort(key=lambda row: (row[1], row[0]))
     times = np.array([at * MINUTE_NS for at, _, _ in rows], np.int64)
     stream = np.array([s for _, s, _ in rows], np.int64)
     score = np.array([score * threshold for _, _, score in rows])
-    peaks = peaks_of(score, times, stream, streams, MINUTE_NS, 13, Policy())
+    peaks = peaks_of(score, times, stream, streams, MINUTE_NS, 13, policy)
     return Calibrated(
         rate=1 / 7,
         group=threshold,
@@ -37,6 +40,7 @@ def calibrated(scores: dict[int, list[float]], streams: int, threshold: float = 
         fitted=fit_tail(peaks.strength, float(peaks.days.sum()), peaks.gap_days),
         order=np.argsort(-peaks.strength, kind="stable"),
         share=1.0,
+        policy=policy,
         warnings=[],
     )
 
@@ -71,5 +75,5 @@ def test_episodes_are_the_incidents_that_the_detector_would_open(above: list[int
 
 def test_another_policy_opens_others() -> None:
     score = [0.5] * 700 + [1.5] + [0.5] * 739
-    result = fared(calibrated({0: score}, 1), 1, MINUTE_NS, Policy(k=1, n=1))
+    result = fared(calibrated({0: score}, 1, policy=Policy(k=1, n=1)), 1, MINUTE_NS)
     assert result.episodes[0] == pytest.approx(1.0)

@@ -68,7 +68,7 @@ class Watch:
 
     def _run(self) -> None:
         try:
-            engine = Engine(self.model, policy(self._settings), self._settings.threads)
+            engine = Engine(self.model, policy(self._settings, self.model), self._settings.threads)
             log = self._where.member(self._group)
             decoder = JsonDecoder(self.model.manifest.channel_names, log.topic)
             Service(log, engine, decoder, self._settings, self.track, self._stop, on_published=self.alerts.put).run()

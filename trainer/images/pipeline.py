@@ -24,7 +24,7 @@ from trainer.images.data import PreparedImages, prepare_images
 from trainer.images.fit import DEFAULTS, IMAGE_MODELS, band_error, fit_images, normal_error, shift_of
 from trainer.images.graph import ImageGraph
 from trainer.images.score import PixelScore, Reduction
-from trainer.images.selection import ImageRehearsal, image_mflop
+from trainer.images.selection import LEAST_GAIN, ImageRehearsal, image_mflop
 from trainer.manifests import draft_manifest, finished, single
 from trainer.pipeline import Learned
 from trainer.report import collect, of_images
@@ -116,7 +116,7 @@ def chosen(data: PreparedImages, settings: FitSettings, say: Callable[[str], Non
             microseconds(draft.model, given), draft.fit_s,
         )  # fmt: skip
 
-    draft, candidates = choose(CANDIDATES, settings.fit_limit, attempt, say)
+    draft, candidates = choose(CANDIDATES, settings.fit_limit, attempt, say, LEAST_GAIN)
     manifest = draft.model.manifest.model_copy(update={"candidates": candidates})
     return replace(draft, model=replace(draft.model, manifest=manifest))
 

@@ -21,6 +21,9 @@ from trainer.selection import NORMAL, average_precision
 #: Different plantings of the same kinds of fault.
 PLANTINGS = 4
 
+#: A costlier model has to find this much more: it takes a hundred times as long for an image, not for a reading.
+LEAST_GAIN = 0.05
+
 #: Images that faults are planted into, at most and at least.
 IMAGES, LEAST = 200, 8
 

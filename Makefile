@@ -26,13 +26,13 @@ setup: $(READY)  ## make the virtual environment and install everything into it
 demo: $(READY)  ## watch this machine: learn what is normal, provoke faults, catch them (about 4 minutes)
 	$(BIN)/python -m trainer.demo $(DEMO_ARGS)
 
-# Demos and brokers measure this machine and its clock: they run by themselves, after what may share it.
+# The demo measures this machine: it runs by itself, after what may share it.
 test: $(READY)  ## run the tests, fast ones first; those with Kafka need Java 17 and Maven
 ifdef TEST_ARGS
 	$(BIN)/python -m pytest $(TEST_ARGS)
 else
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/properties tests/contract
-	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/integration/test_demo.py tests
+	$(BIN)/python -m pytest tests/integration/test_demo.py
 endif
 
 check: $(READY)  ## style, types, the direction of imports, the JSON Schema files

@@ -10,8 +10,9 @@ time (half an hour, less where a shift is sooner, at least six readings), and ne
 * **At once.** An anomaly that has been open for ``shift_after``, at least half of its readings not calm, is a shift.
   What the stream was in the newer half of that time is its new level, for the channels that moved at least a spread; a
   channel whose deviation grew by half has a wider spread from then on. Where even that leaves the stream so for
-  another sixth of that time, its scores are divided by what they are on average ("relief"). Spread and relief fade in
-  a week: what made them necessary may be over, and nobody would see that it is.
+  another sixth of that time, its scores are divided until the highest that are to be expected of them are at the
+  threshold, or what is typical of them is as usual ("relief"). Spread and relief fade in a week, but not while scores
+  are higher than usual: what made them necessary may be over, and nobody would see that it is.
 * **On trial.** For ``trial_after`` after a shift the level before it is not forgotten: a reading that fits either is no
   anomaly, its published score is that of the level before, and a stream that returns there for a turn has its old
   level back. Then the new one is for good.
@@ -61,6 +62,12 @@ RETURNED = 0.8
 
 #: Steps of a doubling in which scores are summed.
 SCORE_STEPS = 256
+#: The highest scores to be expected lie so many standard deviations of their logarithms above what is typical.
+UPPER = 3.0
+#: Scores are as usual where what is typical of them is at most this many times what is of normal data …
+AS_USUAL = 1.2
+#: … in the mean of so many turns, a day: there is a rhythm in them.
+REMEMBERED = 48
 RELIEF_FADES_S = 7 * 86_400.0
 #: Relief at most: what no number holds would blind a stream for good.
 MOST_RELIEF = 1e6
@@ -99,7 +106,7 @@ def fields(channels: int) -> Fields:
         "base_since": ((), i64, NEVER),
         "base_stage": ((), u8, 0),
         "base_rows": ((2,), i32, 0),
-        "base_scores": ((2,), i64, 0),
+        "base_scores": ((3,), i64, 0),
         "base_trial": ((), i64, NEVER),
         "base_old_level": (C, f32, 0),
         "base_old_spread": (C, f16, 1),
@@ -132,13 +139,13 @@ class Memory(Protocol):
     """``[S, C]``: of residuals what the readings are above what is usual, of levels their squares; steps."""
     base_count: NDArray[np.uint32]
     base_since: Times
-    """``[S]``: when the open anomaly opened or was last re-baselined."""
+    """``[S]``: when the open anomaly opened, or the first of those that came back soon, or was last re-baselined."""
     base_stage: NDArray[np.uint8]
     """``[S]``: how often it was."""
     base_rows: NDArray[np.int32]
     """``[S, 2]``: scored readings since then, and those that were not calm."""
     base_scores: Ints
-    """``[S, 2]``: sum of the logarithms of raw scores, and their count, like ``base_sum``."""
+    """``[S, 3]``: sum of the logarithms of scores, of their squares, and their count, like ``base_sum``."""
     base_trial: Times
     """``[S]``: since when the newest shift is on trial; NEVER: none is."""
     base_old_level: Floats
@@ -201,9 +208,9 @@ class Baselines:
         """The turn of each time."""
         return times // self._turn_ns
 
-    def advance(self, memory: Memory, slots: Ints, times: Times, turns: Ints, scale: Floats) -> Turned:
+    def advance(self, memory: Memory, slots: Ints, times: Times, turns: Ints, scale: Floats, usual: Doubles) -> Turned:
         """Move on to these turns ``[U]``; ``times`` ``[U]``: of each stream's next reading, ``scale`` ``[U, C]`` as
-        learned.
+        learned, ``usual`` ``[U]``: what is typical of scores of normal data, in thresholds; 0: unknown.
         """
         U, C = scale.shape
         shifted, drifted, returned, settled = (np.zeros(U, bool) for _ in range(4))
@@ -212,10 +219,10 @@ class Baselines:
         if not len(over):
             return turned
         known = memory.base_turn[slots] != NO_TURN
-        self._creep(memory, slots, scale, turned, over[known[over] & (memory.base_mode[slots[over]] == SLOW)])
+        self._creep(memory, slots, scale, usual, turned, over[known[over] & (memory.base_mode[slots[over]] == SLOW)])
         watched = over[known[over] & (memory.base_mode[slots[over]] == WATCHED)]
         if len(watched):
-            self._anchor(memory, slots, times, scale, turned, watched)
+            self._anchor(memory, slots, times, scale, usual, turned, watched)
         tried = over[(memory.base_trial[slots[over]] != NEVER) & ~turned.shifted[over]]
         if len(tried):
             self._try(memory, slots, times, turned, tried)
@@ -252,11 +259,13 @@ class Baselines:
         memory.base_hold[slots] = np.where(held & ~is_open, np.where(hold == 1, 2, 0), hold)
         trial = memory.base_trial[slots] != NEVER
         mode = np.where(other | held, HELD, np.where(is_open, WATCHED, np.where(trial, HELD, SLOW)))
+        slowly = (mode == SLOW) & (memory.base_mode[slots] == SLOW)
         memory.base_mode[slots] = mode
         begun = is_open & (times >= memory.base_since[slots] + self._lasting_ns(memory, slots) // 2)
         reset = slots[~begun]  # the newer half of the time until a shift is what counts
-        for array in (memory.base_sum, memory.base_second, memory.base_count, memory.base_scores):
+        for array in (memory.base_sum, memory.base_second, memory.base_count):
             array[reset] = 0
+        memory.base_scores[slots[~begun & ~slowly]] = 0  # what fades goes by a day
 
     def _lasting_ns(self, memory: Memory, slots: Ints) -> Ints:
         """How long an anomaly lasts until it is re-baselined, or once more, ``[U]``."""
@@ -264,11 +273,9 @@ class Baselines:
 
     # -- slowly ----------------------------------------------------------------------------------------------------
 
-    def _creep(self, memory: Memory, slots: Ints, scale: Floats, turned: Turned, which: Ints) -> None:
+    def _creep(self, memory: Memory, slots: Ints, scale: Floats, usual: Doubles, turned: Turned, which: Ints) -> None:
         at = slots[which]
-        fade = np.float32(1 - self._fade)
-        memory.base_relief[at] = 1 + (memory.base_relief[at] - 1) * fade
-        memory.base_spread[at] = 1 + (memory.base_spread[at].astype(np.float32) - 1) * fade
+        self._fade_out(memory, at, usual[which])
         if not self._slow or not len(which) or not scale.shape[1]:
             return
         count = memory.base_count[at]  # [G, C]
@@ -290,9 +297,24 @@ class Baselines:
         now = np.where(far.any(axis=1), CREPT, np.where(near, 0, memory.base_drift[at]))
         memory.base_drift[at] = np.where(memory.base_drift[at] == STEPPED, STEPPED, now)
 
+    def _fade_out(self, memory: Memory, at: Ints, usual: Doubles) -> None:
+        """Spreads and relief fade where scores have been as usual for a day, or nothing is known of them."""
+        eased = eased_of(memory, at)
+        if not eased.any():
+            return
+        at, usual = at[eased], usual[eased]
+        typical, _ = _scores_of(memory, at)
+        memory.base_scores[at] -= memory.base_scores[at] // REMEMBERED
+        at = at[np.isnan(typical) | (usual == 0) | (typical <= AS_USUAL * usual)]
+        fade = np.float32(1 - self._fade)
+        memory.base_relief[at] = 1 + (memory.base_relief[at] - 1) * fade
+        memory.base_spread[at] = 1 + (memory.base_spread[at].astype(np.float32) - 1) * fade
+
     # -- at once ---------------------------------------------------------------------------------------------------
 
-    def _anchor(self, memory: Memory, slots: Ints, times: Times, scale: Floats, turned: Turned, watched: Ints) -> None:
+    def _anchor(
+        self, memory: Memory, slots: Ints, times: Times, scale: Floats, usual: Doubles, turned: Turned, watched: Ints
+    ) -> None:
         at = slots[watched]
         rows, bad = memory.base_rows[at].astype(np.int64).T
         lasting = (memory.opened[at, ANOMALY] != NEVER) & (
@@ -304,7 +326,7 @@ class Baselines:
         self._start_trial(memory, slots[chosen], times[chosen])
         first = (memory.base_stage[slots[chosen]] == 0) & (scale.shape[1] > 0)
         self._relevel(memory, slots, scale, turned, chosen[first])
-        self._relieve(memory, slots[chosen[~first]])
+        self._relieve(memory, slots[chosen[~first]], usual[chosen[~first]])
         turned.shifted[chosen] = True
         memory.base_stage[slots[chosen]] = np.minimum(memory.base_stage[slots[chosen]] + 1, 200)
         memory.base_since[at[lasting]], memory.base_rows[at[lasting]] = times[watched[lasting]], 0
@@ -340,16 +362,20 @@ class Baselines:
         memory.base_spread[at] = np.where(wider, deviation, memory.base_spread[at])
         turned.level[chosen] = level
 
-    def _relieve(self, memory: Memory, at: Ints) -> None:
-        total, count = memory.base_scores[at].T
-        typical = np.exp2(total / np.maximum(count, 1) / SCORE_STEPS)  # in thresholds
-        more = np.where(count > 0, np.maximum(2 * typical, 1.0), 1.0)  # what is typical now counts as half a threshold
+    def _relieve(self, memory: Memory, at: Ints, usual: Doubles) -> None:
+        typical, upper = _scores_of(memory, at)
+        # what is typical counts as half a threshold at most, or what is usual where that is more
+        least = 2 * typical
+        most = np.maximum(typical / np.maximum(usual, 1e-9), least)
+        more = np.fmax(np.clip(upper, least, most), 1.0)
         memory.base_relief[at] = np.minimum(memory.base_relief[at] * more, MOST_RELIEF)
 
     # -- sums ------------------------------------------------------------------------------------------------------
 
-    def opened(self, memory: Memory, slot: int, time: int) -> None:
-        """An anomaly opened."""
+    def opened(self, memory: Memory, slot: int, time: int, *, again: bool = False) -> None:
+        """An anomaly opened. One that is back soon (``again``) goes on: its time until a shift does not begin anew."""
+        if again and memory.base_since[slot] != NEVER:
+            return
         memory.base_since[slot], memory.base_stage[slot], memory.base_rows[slot] = time, 0, 0
 
     def add(
@@ -389,6 +415,8 @@ class Baselines:
             off = scored & ((score > self._policy.release) | bad)
             rows = np.stack([scored, off], axis=1).astype(np.int32)
             memory.base_rows[slots] += np.add.reduceat(rows, segments.first, axis=0)
+        if slow.any() and (eased := slow & eased_of(memory, slots)[segments.of_row]).any():
+            self._sum_scores(memory, segments, eased, score)
         if watched.any():
             steps = _steps(above, watched, segments, scale, FARTHEST)
             self._sum(memory, segments, watched, steps, steps**2)
@@ -414,7 +442,7 @@ class Baselines:
         of = segments.of_row[rows]
         first = np.flatnonzero(np.diff(of, prepend=-1))
         memory.base_scores[segments.slots[of[first]]] += np.add.reduceat(
-            np.stack([logs, np.ones_like(logs)], axis=1), first, axis=0
+            np.stack([logs, logs**2, np.ones_like(logs)], axis=1), first, axis=0
         )
 
     def tried(self, memory: Memory, segments: Segments, rows: Ints, fit: Bools) -> None:
@@ -460,6 +488,22 @@ class Baselines:
         memory.base_hold[slot], memory.base_mode[slot], memory.base_trial[slot] = 0, HELD, NEVER
         memory.base_drift[slot] = 0
         return level
+
+
+def eased_of(memory: Memory, at: Ints) -> Bools:
+    """Streams ``[U]`` whose scores are lower than the model says, by relief or by wider spreads."""
+    return (memory.base_relief[at] > 1) | (memory.base_spread[at] > 1).any(axis=1)
+
+
+def _scores_of(memory: Memory, at: Ints) -> tuple[Doubles, Doubles]:
+    """What is typical of the scores that were summed, and the highest to be expected of them, in thresholds ``[U]``;
+    NaN where there are none.
+    """
+    total, second, count = memory.base_scores[at].T.astype(np.float64)
+    count = np.where(count > 0, count, np.nan)
+    mean = total / count
+    deviation = np.sqrt(np.maximum(second / count - mean**2, 0))
+    return np.exp2(mean / SCORE_STEPS), np.exp2((mean + UPPER * deviation) / SCORE_STEPS)
 
 
 def _steps(off: Floats, which: Bools, segments: Segments, scale: Floats, most: float) -> Doubles:

@@ -35,6 +35,19 @@ def tail(scores: Scores) -> tuple[Scores, Scores]:
     return points, (1.0 + above) / (n + 1)
 
 
+def typical(tail_score: Scores, tail_p: Scores) -> float:
+    """The geometric mean of the scores that a tail was made from, about; 0 where there were none.
+
+    >>> round(typical(*tail(np.array([1.0, 2.0, 4.0, 8.0, 16.0]))), 1)
+    4.0
+    """
+    if not len(tail_score):
+        return 0.0
+    share = -np.diff(tail_p, prepend=1.0)
+    logs = np.log(np.maximum(tail_score, 1e-30))
+    return float(np.exp(np.average(logs, weights=share)))
+
+
 def p_values(scores: Scores, tail_score: Scores, tail_p: Scores) -> Scores:
     """Conformal p-values ``[N]`` of scores in thresholds ``[N]``: (1 + scores at least as large) / (n + 1).
 

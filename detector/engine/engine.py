@@ -259,7 +259,9 @@ class Engine:
         state, slots = self.state, segments.slots
         first = times[segments.first]
         scale = self.streams.scaling(slots)[1][:, : self._sensed]
-        turned = self.baselines.advance(state, slots, first, self.baselines.turns(first), scale)
+        turned = self.baselines.advance(
+            state, slots, first, self.baselines.turns(first), scale, self.streams.usual(slots)
+        )
         moved = turned.shifted | turned.returned
         if moved.any():
             self.move_level(slots[moved], turned.level[moved])
@@ -436,7 +438,7 @@ class Engine:
         for change in changes:
             slot = int(segments.slots[segments.of_row[change.row]])
             if change.type is EventType.OPENED:
-                self.baselines.opened(state, slot, change.opened)
+                self.baselines.opened(state, slot, change.opened, again=change.reopened > 0)
             elif change.type is EventType.RESOLVED:
                 state.base_hold[slot] = 0
         is_open = anomalous.copy()

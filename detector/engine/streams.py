@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.engine.calibration import typical
 from detector.engine.model import StreamValues
 from detector.engine.segments import Ints
 
@@ -32,6 +33,7 @@ class Streams:
         self._threshold = np.concatenate([values.threshold, [group_threshold]])
         self._factor = np.concatenate([values.factor, [1.0]])
         self._tail = values.tail
+        self._usual = typical(values.tail_score, values.tail_p)
         self.clear()
 
     def clear(self) -> None:
@@ -93,6 +95,12 @@ class Streams:
         rows = self._row[slots]
         levels: NDArray[np.float64] = score * (self._threshold[rows] / self._factor[rows])
         return levels
+
+    def usual(self, slots: Ints) -> NDArray[np.float64]:
+        """What is typical of scores of normal data, in thresholds, of each slot; 0: unknown."""
+        rows = self._row[slots]
+        usual: NDArray[np.float64] = self._usual * self._factor[rows] / self._threshold[rows]
+        return usual
 
     def return_period_s(self, slots: Ints, score: NDArray[np.float64]) -> NDArray[np.float64]:
         """Seconds of normal data between episodes that reach scores in thresholds ``[N]``; NaN: nobody knows."""

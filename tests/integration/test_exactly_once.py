@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
 import pytest
 from kafka_cluster import read_all, unique
 from servers import READINGS, Detector, records, sources, topic_of, wait_for_offset, write_server_model
 
 from detector.cli import main
+from schemas.moment import parse_time
 
 pytestmark = pytest.mark.kafka
 
@@ -35,13 +37,26 @@ def ground(broker, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) 
     return Ground(broker.bootstrap, topic, model, alerts)
 
 
+@pytest.fixture(scope="module")
+def beginning(ground: Ground, shared_data: Path) -> Ground:
+    """The first fifth of them, for detectors that are slow: what is published about a reading does not depend on later
+    ones.
+    """
+    found = records(shared_data)[: READINGS // 5]
+    last = orjson.loads(found[-1][2])["timestamp"]
+    alerts = [line for line in ground.alerts if parse_time(orjson.loads(line)["time"]) <= parse_time(last)]
+    assert len(alerts) > 20
+    return Ground(ground.bootstrap, topic_of(ground.bootstrap, unique("beginning"), found), ground.model, alerts)
+
+
 def published(ground: Ground, group: str) -> list[bytes]:
     return sorted(value for _, _, value in read_all(ground.bootstrap, f"{group}-alerts"))
 
 
 @pytest.mark.parametrize("size", [1, 7, 500, 10_000])
-def test_whatever_the_batch_size(ground: Ground, tmp_path: Path, size: int) -> None:
+def test_whatever_the_batch_size(ground: Ground, beginning: Ground, tmp_path: Path, size: int) -> None:
     group = unique("size")
+    ground = beginning if size < 500 else ground
     detector = Detector(
         ground.bootstrap,
         ground.topic,

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from tiny_model import tiny_image_model, tiny_model
 
-from detector.engine.baseline import MOST_RELIEF
+from detector.engine.baseline import AS_USUAL, MOST_RELIEF, SCORE_STEPS, UPPER
 from detector.engine.engine import Engine
 from detector.engine.incidents import Policy
 from detector.engine.model import Model
@@ -403,6 +403,23 @@ def test_what_the_level_does_not_explain_is_relieved() -> None:
     assert len(told) <= 5
     assert w.engine.state.base_relief[0] > 1
     assert (w.feed(w.quiet(20, c1=30)) < 1).all()
+
+
+def test_relief_covers_how_far_scores_scatter_and_stays_while_they_do() -> None:
+    """Errors that change all the time, of no channel's level or spread alone: as noise does that grew for good."""
+    w = Watch(MOVING, trial_after=0.0)
+    w.feed(w.quiet(30))
+    base, state = w.engine.baselines, w.engine.state
+    at, usual = np.array([0]), np.array([0.02])
+    logs = np.array([2.0, 4.0, 2.0, 4.0]) * SCORE_STEPS  # typically 2 ** 3, and a deviation of one doubling
+    state.base_scores[0] = logs.sum(), (logs**2).sum(), 4
+    base._relieve(state, at, usual)
+    assert state.base_relief[0] == pytest.approx(2 ** (3 + UPPER), rel=1e-3)
+    for typical, fades in ((AS_USUAL * 0.02 * 1.1, False), (AS_USUAL * 0.02 * 0.9, True)):
+        log, before = round(np.log2(typical) * SCORE_STEPS), float(state.base_relief[0])
+        state.base_scores[0] = 5 * log, 5 * log**2, 5
+        base._fade_out(state, at, usual)
+        assert (state.base_relief[0] < before) == fades
 
 
 def test_a_drift_beyond_its_limit_is_told_once() -> None:

@@ -32,6 +32,7 @@ from trainer.graph import SCORES, Graph
 from trainer.manifests import draft_manifest, finished, single
 from trainer.models import Architecture, default_window
 from trainer.report import Report, collect, of_sensors
+from trainer.season import noise_of
 from trainer.selection import CANDIDATES, TIMED, Rehearsal, Trial, choose, mflop, microseconds, parameters
 from trainer.sensors import limits_of
 from trainer.settings import AUTO, IMAGES_ONLY, FitSettings
@@ -187,6 +188,7 @@ def _values(data: Prepared) -> StreamValues:
         factor=np.ones(len(data.names)),
         group_loc=scaling.group_loc,
         group_scale=scaling.group_scale,
+        noise=None if data.context is None else noise_of(data.values, data.context, data.stream, scaling),
     )
 
 

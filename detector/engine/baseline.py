@@ -9,10 +9,11 @@ time (half an hour, less where a shift is sooner, at least six readings), and ne
   channel shifts the same way a second time.
 * **At once.** An anomaly that has been open for ``shift_after``, at least half of its readings not calm, is a shift.
   What the stream was in the newer half of that time is its new level, for the channels that moved at least a spread; a
-  channel whose deviation grew by half has a wider spread from then on. Where even that leaves the stream so for
+  channel whose deviation grew by half has a wider spread from then on, which follows what its deviation becomes in the
+  course of a week. Where even that leaves the stream so for
   another sixth of that time, its scores are divided until the highest that are to be expected of them are at the
-  threshold, or what is typical of them is as usual ("relief"). Spread and relief fade in a week, but not while scores
-  are higher than usual: what made them necessary may be over, and nobody would see that it is.
+  threshold, or what is typical of them is as usual ("relief"). Relief fades in a week, but not while scores are higher
+  than usual: what made it necessary may be over, and nobody would see that it is.
 * **On trial.** For ``trial_after`` after a shift the level before it is not forgotten: a reading that fits either is no
   anomaly, its published score is that of the level before, and a stream that returns there for a turn has its old
   level back. Then the new one is for good.
@@ -98,7 +99,7 @@ def fields(channels: int) -> Fields:
         "base_mode": ((), u8, SLOW),
         "base_level": (C, f32, 0),
         "base_anchor": (C, f32, 0),
-        "base_spread": (C, f16, 1),
+        "base_spread": (C, f32, 1),
         "base_relief": ((), f32, 1),
         "base_sum": (C, i32, 0),
         "base_second": (C, i64, 0),
@@ -129,14 +130,16 @@ class Memory(Protocol):
     """``[S, C]``: added to the level that was learned."""
     base_anchor: Floats
     """``[S, C]``: the part of it that was re-baselined, not crept to."""
-    base_spread: NDArray[np.float16]
+    base_spread: Floats
     """``[S, C]``: times the spread that was learned."""
     base_relief: Floats
     """``[S]``: raw scores are divided by it."""
     base_sum: NDArray[np.int32]
     """``[S, C]``: steps."""
     base_second: Ints
-    """``[S, C]``: of residuals what the readings are above what is usual, of levels their squares; steps."""
+    """``[S, C]``: of residuals what the readings are above what is usual, or its squares where the spread is wide; of
+    levels their squares; steps.
+    """
     base_count: NDArray[np.uint32]
     base_since: Times
     """``[S]``: when the open anomaly opened, or the first of those that came back soon, or was last re-baselined."""
@@ -158,6 +161,18 @@ class Memory(Protocol):
     """``[S]``: 1: an operator said that it is still wrong; 2: and nothing was open at the next turn; 0: neither."""
     base_drift: NDArray[np.uint8]
     """``[S]``: a drift was told and is not over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """What was learned of U streams."""
+
+    scale: Floats
+    """``[U, C]``, engineering units."""
+    noise: Floats
+    """``[C]``: root mean square of readings from what is usual at their time, in scales."""
+    score: Doubles
+    """``[U]``: what is typical of scores, in thresholds; 0: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,21 +223,19 @@ class Baselines:
         """The turn of each time."""
         return times // self._turn_ns
 
-    def advance(self, memory: Memory, slots: Ints, times: Times, turns: Ints, scale: Floats, usual: Doubles) -> Turned:
-        """Move on to these turns ``[U]``; ``times`` ``[U]``: of each stream's next reading, ``scale`` ``[U, C]`` as
-        learned, ``usual`` ``[U]``: what is typical of scores of normal data, in thresholds; 0: unknown.
-        """
-        U, C = scale.shape
+    def advance(self, memory: Memory, slots: Ints, times: Times, turns: Ints, usual: Usual) -> Turned:
+        """Move on to these turns ``[U]``; ``times`` ``[U]``: of each stream's next reading."""
+        U, C = usual.scale.shape
         shifted, drifted, returned, settled = (np.zeros(U, bool) for _ in range(4))
         turned = Turned(shifted, drifted, np.zeros(U, np.int64), returned, settled, np.zeros((U, C), np.float32))
         over = np.flatnonzero(turns > memory.base_turn[slots])
         if not len(over):
             return turned
         known = memory.base_turn[slots] != NO_TURN
-        self._creep(memory, slots, scale, usual, turned, over[known[over] & (memory.base_mode[slots[over]] == SLOW)])
+        self._creep(memory, slots, usual, turned, over[known[over] & (memory.base_mode[slots[over]] == SLOW)])
         watched = over[known[over] & (memory.base_mode[slots[over]] == WATCHED)]
         if len(watched):
-            self._anchor(memory, slots, times, scale, usual, turned, watched)
+            self._anchor(memory, slots, times, usual, turned, watched)
         tried = over[(memory.base_trial[slots[over]] != NEVER) & ~turned.shifted[over]]
         if len(tried):
             self._try(memory, slots, times, turned, tried)
@@ -273,18 +286,21 @@ class Baselines:
 
     # -- slowly ----------------------------------------------------------------------------------------------------
 
-    def _creep(self, memory: Memory, slots: Ints, scale: Floats, usual: Doubles, turned: Turned, which: Ints) -> None:
+    def _creep(self, memory: Memory, slots: Ints, usual: Usual, turned: Turned, which: Ints) -> None:
         at = slots[which]
-        self._fade_out(memory, at, usual[which])
-        if not self._slow or not len(which) or not scale.shape[1]:
+        self._fade_out(memory, at, usual.score[which])
+        if not len(which) or not usual.scale.shape[1]:
             return
         count = memory.base_count[at]  # [G, C]
+        wide = self._narrow(memory, at, usual.noise)
+        if not self._slow:
+            return
         mean = memory.base_sum[at] / (np.maximum(count, 1) * STEPS)  # [G, C], spreads
         # a model smears one channel's error over others: only a channel that is itself off follows
         own = memory.base_second[at] / (np.maximum(count, 1) * STEPS)  # [G, C], spreads
-        itself = (np.sign(own) == np.sign(mean)) & (np.abs(own) >= np.abs(mean))
+        itself = (np.sign(own) == np.sign(mean)) & (np.abs(own) >= np.abs(mean)) & ~wide
         step = np.where((count >= TURN_READINGS // 2) & itself, self._slow * mean, 0.0)
-        spread = scale[which].astype(np.float64)
+        spread = usual.scale[which].astype(np.float64)
         crept = (memory.base_level[at] - memory.base_anchor[at]) / spread + step  # [G, C], spreads
         limit = self._policy.drift_limit
         far = np.abs(crept) >= limit
@@ -298,23 +314,31 @@ class Baselines:
         memory.base_drift[at] = np.where(memory.base_drift[at] == STEPPED, STEPPED, now)
 
     def _fade_out(self, memory: Memory, at: Ints, usual: Doubles) -> None:
-        """Spreads and relief fade where scores have been as usual for a day, or nothing is known of them."""
-        eased = eased_of(memory, at)
+        """Relief fades where scores have been as usual for a day, or nothing is known of them."""
+        eased = memory.base_relief[at] > 1
         if not eased.any():
             return
         at, usual = at[eased], usual[eased]
         typical, _ = _scores_of(memory, at)
         memory.base_scores[at] -= memory.base_scores[at] // REMEMBERED
         at = at[np.isnan(typical) | (usual == 0) | (typical <= AS_USUAL * usual)]
-        fade = np.float32(1 - self._fade)
-        memory.base_relief[at] = 1 + (memory.base_relief[at] - 1) * fade
-        memory.base_spread[at] = 1 + (memory.base_spread[at].astype(np.float32) - 1) * fade
+        memory.base_relief[at] = 1 + (memory.base_relief[at] - 1) * np.float32(1 - self._fade)
+
+    def _narrow(self, memory: Memory, at: Ints, noise: Floats) -> Bools:
+        """Spreads that a shift has widened follow the channels' deviation; which did, ``[G, C]``."""
+        wide: Bools = memory.base_spread[at] > 1
+        if wide.any():
+            count = memory.base_count[at]
+            square = memory.base_second[at] / (np.maximum(count, 1) * STEPS**2)  # of wide ones: of squares
+            known = wide & (count >= TURN_READINGS // 2)
+            before = memory.base_spread[at].astype(np.float64) ** 2
+            after = before + np.where(known, self._fade * (square / noise.astype(np.float64) ** 2 - before), 0)
+            memory.base_spread[at] = np.where(wide, np.sqrt(np.maximum(after, 1)), 1)
+        return wide
 
     # -- at once ---------------------------------------------------------------------------------------------------
 
-    def _anchor(
-        self, memory: Memory, slots: Ints, times: Times, scale: Floats, usual: Doubles, turned: Turned, watched: Ints
-    ) -> None:
+    def _anchor(self, memory: Memory, slots: Ints, times: Times, usual: Usual, turned: Turned, watched: Ints) -> None:
         at = slots[watched]
         rows, bad = memory.base_rows[at].astype(np.int64).T
         lasting = (memory.opened[at, ANOMALY] != NEVER) & (
@@ -324,9 +348,9 @@ class Baselines:
         due = lasting & seen & (2 * bad >= rows) & (self._policy.shift_after > 0)
         chosen = watched[due]
         self._start_trial(memory, slots[chosen], times[chosen])
-        first = (memory.base_stage[slots[chosen]] == 0) & (scale.shape[1] > 0)
-        self._relevel(memory, slots, scale, turned, chosen[first])
-        self._relieve(memory, slots[chosen[~first]], usual[chosen[~first]])
+        first = (memory.base_stage[slots[chosen]] == 0) & (usual.scale.shape[1] > 0)
+        self._relevel(memory, slots, usual, turned, chosen[first])
+        self._relieve(memory, slots[chosen[~first]], usual.score[chosen[~first]])
         turned.shifted[chosen] = True
         memory.base_stage[slots[chosen]] = np.minimum(memory.base_stage[slots[chosen]] + 1, 200)
         memory.base_since[at[lasting]], memory.base_rows[at[lasting]] = times[watched[lasting]], 0
@@ -339,27 +363,29 @@ class Baselines:
         memory.base_old_relief[new] = memory.base_relief[new]
         memory.base_trial[at], memory.base_back[at] = times, 0
 
-    def _relevel(self, memory: Memory, slots: Ints, scale: Floats, turned: Turned, chosen: Ints) -> None:
-        if not len(chosen) or not scale.shape[1]:
+    def _relevel(self, memory: Memory, slots: Ints, usual: Usual, turned: Turned, chosen: Ints) -> None:
+        if not len(chosen) or not usual.scale.shape[1]:
             return
-        at = slots[chosen]
+        at, scale = slots[chosen], usual.scale[chosen]
         count = memory.base_count[at].astype(np.float64)  # [G, C]
         enough = count >= TURN_READINGS // 2
         mean = memory.base_sum[at] / np.maximum(count, 1) / STEPS  # [G, C], spreads
         square = memory.base_second[at] / np.maximum(count, 1) / STEPS**2
         deviation = np.sqrt(np.maximum(square - mean**2, 0))
-        moved = enough & (np.abs(mean) >= MOVED_SPREADS)
+        # (a channel that scatters more is somewhere else for a while, but has not moved)
+        moved = enough & (np.abs(mean) >= np.maximum(MOVED_SPREADS, deviation))
         # a second step the same way is no accident: the channel drifts, faster than a baseline may follow
-        before = memory.base_anchor[at] / scale[chosen]
+        before = memory.base_anchor[at] / scale
         again = moved & (np.sign(mean) == np.sign(before)) & (np.abs(before) >= MOVED_SPREADS)
         turned.drifted[chosen] = again.any(axis=1) & (memory.base_drift[at] == 0)
         turned.furthest[chosen] = np.where(again, np.abs(before + mean), 0).argmax(axis=1)
         memory.base_drift[at] = np.where(again.any(axis=1), STEPPED, memory.base_drift[at])
-        level = np.where(moved, mean * scale[chosen], 0).astype(np.float32)
+        level = np.where(moved, mean * scale, 0).astype(np.float32)
         memory.base_level[at] += level
         memory.base_anchor[at] = np.where(moved, memory.base_level[at], memory.base_anchor[at])
-        wider = enough & (deviation >= WIDER * memory.base_spread[at])
-        memory.base_spread[at] = np.where(wider, deviation, memory.base_spread[at])
+        times = deviation / usual.noise
+        wider = enough & (times >= WIDER * memory.base_spread[at])
+        memory.base_spread[at] = np.where(wider, times, memory.base_spread[at])
         turned.level[chosen] = level
 
     def _relieve(self, memory: Memory, at: Ints, usual: Doubles) -> None:
@@ -399,14 +425,11 @@ class Baselines:
         mode = memory.base_mode[slots][segments.of_row]
         slow = (mode == SLOW) & ~is_open & (score <= 1) & (number % self._seldom == 0)
         watched = (mode == WATCHED) & is_open & (number % self._every == 0)
-        if self._slow and slow.any():
-            self._sum(
-                memory,
-                segments,
-                slow,
-                _steps(residual, slow, segments, scale, BELIEVED),
-                _steps(above, slow, segments, scale, FARTHEST),
-            )
+        if self.move and slow.any():
+            own = _steps(above, slow, segments, scale, FARTHEST)
+            wide = memory.base_spread[slots][segments.of_row[slow]] > 1
+            second = np.where(wide, own**2, own)
+            self._sum(memory, segments, slow, _steps(residual, slow, segments, scale, BELIEVED), second)
         if is_open.any():
             # an incident that ended in this batch before another opened is no part of it
             own = is_open & (times >= memory.base_since[slots][segments.of_row])
@@ -415,7 +438,7 @@ class Baselines:
             off = scored & ((score > self._policy.release) | bad)
             rows = np.stack([scored, off], axis=1).astype(np.int32)
             memory.base_rows[slots] += np.add.reduceat(rows, segments.first, axis=0)
-        if slow.any() and (eased := slow & eased_of(memory, slots)[segments.of_row]).any():
+        if slow.any() and (eased := slow & (memory.base_relief[slots] > 1)[segments.of_row]).any():
             self._sum_scores(memory, segments, eased, score)
         if watched.any():
             steps = _steps(above, watched, segments, scale, FARTHEST)
@@ -488,11 +511,6 @@ class Baselines:
         memory.base_hold[slot], memory.base_mode[slot], memory.base_trial[slot] = 0, HELD, NEVER
         memory.base_drift[slot] = 0
         return level
-
-
-def eased_of(memory: Memory, at: Ints) -> Bools:
-    """Streams ``[U]`` whose scores are lower than the model says, by relief or by wider spreads."""
-    return (memory.base_relief[at] > 1) | (memory.base_spread[at] > 1).any(axis=1)
 
 
 def _scores_of(memory: Memory, at: Ints) -> tuple[Doubles, Doubles]:

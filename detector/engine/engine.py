@@ -23,7 +23,7 @@ from detector.engine import calibration, clocks
 from detector.engine.alerts import Published
 from detector.engine.arrival import Arrived, arrive
 from detector.engine.assembly import NEVER, Fate, Times, judge
-from detector.engine.baseline import SLOW, Baselines, Turned, shift_s
+from detector.engine.baseline import SLOW, Baselines, Turned, Usual, shift_s
 from detector.engine.incidents import (
     ANOMALOUS,
     CALM,
@@ -250,7 +250,7 @@ class Engine:
         loc, scale = self.streams.scaling(slots)
         if not (self.baselines.move and self._sensed):
             return loc, scale
-        return loc + self.state.base_level[slots], scale * self.state.base_spread[slots].astype(np.float32)
+        return loc + self.state.base_level[slots], scale * self.state.base_spread[slots]
 
     def _turn(self, segments: Segments, times: Times) -> Turned | None:
         """Move the baselines on to the turn of these readings; None where they do not move."""
@@ -259,9 +259,8 @@ class Engine:
         state, slots = self.state, segments.slots
         first = times[segments.first]
         scale = self.streams.scaling(slots)[1][:, : self._sensed]
-        turned = self.baselines.advance(
-            state, slots, first, self.baselines.turns(first), scale, self.streams.usual(slots)
-        )
+        usual = Usual(scale, self.streams.noise[: self._sensed], self.streams.usual(slots))
+        turned = self.baselines.advance(state, slots, first, self.baselines.turns(first), usual)
         moved = turned.shifted | turned.returned
         if moved.any():
             self.move_level(slots[moved], turned.level[moved])

@@ -18,7 +18,8 @@ class StreamValues:
     ``names``: S streams seen in training; ``loc``, ``scale``: float32 ``[S, C]``, engineering units; ``threshold``:
     float64 ``[S]``, the raw score that counts as 1; ``factor``: float64 ``[S]``, what a raw score is divided by to be a
     level of the ``tail`` (a stream never seen: 1); ``group_loc``, ``group_scale``: float32 ``[C]``, for a stream never
-    seen; ``tail_score`` ``[K]`` ascending, levels like the tail's, and ``tail_p`` ``[K]``: see ``calibration.tail``.
+    seen; ``noise`` float32 ``[C]``: root mean square of readings from what is usual at their time, in scales (None: 1);
+    ``tail_score`` ``[K]`` ascending, levels like the tail's, and ``tail_p`` ``[K]``: see ``calibration.tail``.
     """
 
     names: tuple[str, ...]
@@ -28,6 +29,7 @@ class StreamValues:
     factor: NDArray[np.float64]
     group_loc: NDArray[np.float32]
     group_scale: NDArray[np.float32]
+    noise: NDArray[np.float32] | None = None
     tail: Tail = UNKNOWN
     tail_score: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     tail_p: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))

@@ -102,7 +102,7 @@ class State:
         self.base_mode: NDArray[np.uint8]
         self.base_level: NDArray[np.float32]
         self.base_anchor: NDArray[np.float32]
-        self.base_spread: NDArray[np.float16]
+        self.base_spread: NDArray[np.float32]
         self.base_relief: NDArray[np.float32]
         self.base_sum: NDArray[np.int32]
         self.base_second: NDArray[np.int64]

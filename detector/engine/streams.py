@@ -33,6 +33,7 @@ class Streams:
         self._threshold = np.concatenate([values.threshold, [group_threshold]])
         self._factor = np.concatenate([values.factor, [1.0]])
         self._tail = values.tail
+        self._noise = np.ones_like(values.group_scale) if values.noise is None else values.noise
         self._usual = typical(values.tail_score, values.tail_p)
         self.clear()
 
@@ -95,6 +96,11 @@ class Streams:
         rows = self._row[slots]
         levels: NDArray[np.float64] = score * (self._threshold[rows] / self._factor[rows])
         return levels
+
+    @property
+    def noise(self) -> NDArray[np.float32]:
+        """How far readings are usually from what is usual at their time, in scales, ``[C]``."""
+        return self._noise
 
     def usual(self, slots: Ints) -> NDArray[np.float64]:
         """What is typical of scores of normal data, in thresholds, of each slot; 0: unknown."""

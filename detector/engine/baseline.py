@@ -426,9 +426,9 @@ class Baselines:
         slow = (mode == SLOW) & ~is_open & (score <= 1) & (number % self._seldom == 0)
         watched = (mode == WATCHED) & is_open & (number % self._every == 0)
         if self.move and slow.any():
-            own = _steps(above, slow, segments, scale, FARTHEST)
+            second = _steps(above, slow, segments, scale, FARTHEST)
             wide = memory.base_spread[slots][segments.of_row[slow]] > 1
-            second = np.where(wide, own**2, own)
+            second = np.where(wide, second**2, second)
             self._sum(memory, segments, slow, _steps(residual, slow, segments, scale, BELIEVED), second)
         if is_open.any():
             # an incident that ended in this batch before another opened is no part of it

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from tiny_model import tiny_image_model, tiny_model
 
-from detector.engine.baseline import AS_USUAL, MOST_RELIEF, SCORE_STEPS, UPPER
+from detector.engine.baseline import AS_USUAL, MOST_RELIEF, RELIEF_FADES_S, SCORE_STEPS, UPPER
 from detector.engine.engine import Engine
 from detector.engine.incidents import Policy
 from detector.engine.model import Model
@@ -387,6 +387,41 @@ def test_a_wider_spread_is_a_shift_too() -> None:
         (RESOLVED, SHIFT, Ended.REBASELINED),
     ]
     assert float(w.engine.state.base_spread[0, 2]) == pytest.approx(12, rel=0.1)
+
+
+def scattered(w: Watch, count: int, size: float) -> NDArray[np.float32]:
+    """Normal readings but for a channel that is that far away on either side in turn."""
+    rows = w.quiet(count)
+    rows[:, 2] += np.where(np.arange(count) % 2, size, -size)
+    return rows
+
+
+def test_a_spread_that_grew_stays_while_the_channel_scatters_and_shrinks_when_it_no_longer_does() -> None:
+    w = Watch(MOVING)
+    w.feed(w.quiet(30))
+    w.feed(scattered(w, 2 * LASTING + TRIAL, 12))
+    told = len(w.events)
+    spread = float(w.engine.state.base_spread[0, 2])
+    w.feed(scattered(w, 20 * TURN, 12))
+    assert len(w.events) == told
+    assert float(w.engine.state.base_spread[0, 2]) == pytest.approx(spread, rel=1e-6)
+    w.feed(w.quiet(20 * TURN))
+    shrunk = float(w.engine.state.base_spread[0, 2])
+    weeks = 20 * TURN / RELIEF_FADES_S
+    assert spread**2 - shrunk**2 == pytest.approx(weeks * spread**2, rel=0.2)
+    w.feed(w.quiet(10, c0=9))
+    assert w.open, "another channel is watched as before"
+
+
+def test_incidents_that_come_back_soon_are_a_shift_by_the_time_of_them_all() -> None:
+    w = Watch(MOVING, flap_after=30)
+    w.feed(w.quiet(30))
+    w.feed(w.quiet(LASTING // 2, c1=12))
+    w.feed(w.quiet(6))
+    w.feed(w.quiet(LASTING // 2 + TURN, c1=12))  # neither lasts
+    assert [row[:2] for row in w.told()][:4] == [
+        (OPENED, ANOMALY), (RESOLVED, ANOMALY), (OPENED, ANOMALY), (UPDATED, SHIFT)
+    ]  # fmt: skip
 
 
 def test_what_the_level_does_not_explain_is_relieved() -> None:

@@ -9,6 +9,7 @@ from trainer_data import table
 from detector.adapters.files import Table
 from schemas.errors import SettingsError
 from trainer.data import Prepared, prepare
+from trainer.season import NOISE, noise_of
 from trainer.settings import FitSettings
 
 DAY = 288  # readings, one every 5 minutes
@@ -113,3 +114,14 @@ def test_streams_are_apart_and_gaps_do_no_harm() -> None:
     for s, level in ((0, 10), (1, 110)):
         known = data.context[(data.stream == s)][2 * DAY :]
         assert np.nanmax(np.abs(known - level)) < 3
+
+
+def test_noise_is_what_the_rhythm_leaves() -> None:
+    data = prepared(daily(20, noise=0.3))
+    assert data.context is not None
+    noise = noise_of(data.values, data.context, data.stream, data.scaling)
+    expected = 0.3 / data.scaling.scale[0]  # the mean of three days adds a little
+    np.testing.assert_allclose(noise, expected, rtol=0.25)
+    assert (noise < 0.6).all()
+    still = noise_of(data.context, data.context, data.stream, data.scaling)
+    assert (still == np.float32(NOISE)).all(), "nothing is ever quite at rest"

@@ -5,8 +5,9 @@ time (half an hour, less where a shift is sooner, at least six readings), and ne
 
 * **Slowly.** A channel's level follows what the model gets wrong about it, its mean residual, with the time constant
   ``drift_after``, where its own readings are off that way as well and no incident is open. It may move ``drift_limit``
-  spreads away from where it was learned or last anchored; there it stops, and a drift is told once. So it is where a
-  channel shifts the same way a second time.
+  spreads away from where it was learned or last anchored; there it stops, and a drift is told once. So it is where the
+  mean of a season gets so far away, which follows without a bound, and where a channel shifts the same way a second
+  time.
 * **At once.** An anomaly that has been open for ``shift_after``, at least half of its readings not calm, is a shift.
   What the stream was in the newer half of that time is its new level, for the channels that moved at least a spread; a
   channel whose deviation grew by half has a wider spread from then on, which follows what its deviation becomes in the
@@ -173,6 +174,8 @@ class Usual:
     """``[C]``: root mean square of readings from what is usual at their time, in scales."""
     score: Doubles
     """``[U]``: what is typical of scores, in thresholds; 0: unknown."""
+    season: Floats
+    """``[U, C]``: how far a period's mean lies from the level as it is now, in scales; 0 where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +194,8 @@ class Turned:
     """``[U]``: a shift is no longer on trial."""
     level: Floats
     """``[U, C]``: by how much the level moved at once, engineering units; 0 where it did not."""
+    crept: Doubles
+    """``[U, C]``: scales that the channel is from where it was learned or last anchored; of streams that drifted."""
 
 
 def shift_s(policy: Policy, interval_s: float) -> float:
@@ -227,7 +232,8 @@ class Baselines:
         """Move on to these turns ``[U]``; ``times`` ``[U]``: of each stream's next reading."""
         U, C = usual.scale.shape
         shifted, drifted, returned, settled = (np.zeros(U, bool) for _ in range(4))
-        turned = Turned(shifted, drifted, np.zeros(U, np.int64), returned, settled, np.zeros((U, C), np.float32))
+        level, crept = np.zeros((U, C), np.float32), np.zeros((U, C))
+        turned = Turned(shifted, drifted, np.zeros(U, np.int64), returned, settled, level, crept)
         over = np.flatnonzero(turns > memory.base_turn[slots])
         if not len(over):
             return turned
@@ -303,13 +309,17 @@ class Baselines:
         spread = usual.scale[which].astype(np.float64)
         crept = (memory.base_level[at] - memory.base_anchor[at]) / spread + step  # [G, C], spreads
         limit = self._policy.drift_limit
-        far = np.abs(crept) >= limit
+        # a season follows whatever comes slowly, and a model that is told of it finds nothing wrong
+        season = crept + usual.season[which]
+        furthest = np.where(np.abs(season) > np.abs(crept), season, crept)
+        far = np.abs(furthest) >= limit
         level = memory.base_anchor[at] + np.clip(crept, -limit, limit) * spread
         memory.base_level[at] = level.astype(np.float32)
         told = memory.base_drift[at] > 0
-        turned.furthest[which] = np.abs(crept).argmax(axis=1)
+        turned.furthest[which] = np.abs(furthest).argmax(axis=1)
+        turned.crept[which] = furthest
         turned.drifted[which] = far.any(axis=1) & ~told
-        near = (np.abs(crept) < limit * 2 / 3).all(axis=1)
+        near = (np.abs(furthest) < limit * 2 / 3).all(axis=1)
         now = np.where(far.any(axis=1), CREPT, np.where(near, 0, memory.base_drift[at]))
         memory.base_drift[at] = np.where(memory.base_drift[at] == STEPPED, STEPPED, now)
 
@@ -379,6 +389,7 @@ class Baselines:
         again = moved & (np.sign(mean) == np.sign(before)) & (np.abs(before) >= MOVED_SPREADS)
         turned.drifted[chosen] = again.any(axis=1) & (memory.base_drift[at] == 0)
         turned.furthest[chosen] = np.where(again, np.abs(before + mean), 0).argmax(axis=1)
+        turned.crept[chosen] = np.where(again, before + mean, 0)
         memory.base_drift[at] = np.where(again.any(axis=1), STEPPED, memory.base_drift[at])
         level = np.where(moved, mean * scale, 0).astype(np.float32)
         memory.base_level[at] += level
@@ -497,6 +508,14 @@ class Baselines:
         memory.base_trial[slot] = NEVER
         memory.base_hold[slot], memory.base_mode[slot] = 1, HELD
         return moved
+
+    def catch_up(self, memory: Memory, slot: int, above: Floats, scale: Floats, channels: Bools) -> None:
+        """Make a level that crept away the level, of those ``channels`` ``[C]`` that are at least a spread away;
+        ``above`` ``[C]``: how far a period's mean lies above the level as it is now, engineering units.
+        """
+        crept = channels & (np.abs(memory.base_level[slot] - memory.base_anchor[slot] + above) >= MOVED_SPREADS * scale)
+        memory.base_level[slot] += np.where(crept, above, 0)
+        memory.base_anchor[slot] = np.where(crept, memory.base_level[slot], memory.base_anchor[slot])
 
     def accept(self, memory: Memory, slot: int, above: Floats, scale: Floats, channels: Bools) -> Floats:
         """Make what the stream is now its level, of those ``channels`` ``[C]`` that moved at least a spread.

@@ -259,8 +259,12 @@ class Engine:
         state, slots = self.state, segments.slots
         first = times[segments.first]
         scale = self.streams.scaling(slots)[1][:, : self._sensed]
-        usual = Usual(scale, self.streams.noise[: self._sensed], self.streams.usual(slots))
-        turned = self.baselines.advance(state, slots, first, self.baselines.turns(first), usual)
+        turns = self.baselines.turns(first)
+        season = np.zeros_like(scale)
+        if self.seasons is not None and (over := turns > state.base_turn[slots]).any():
+            season[over] = self._season_away(slots[over])
+        usual = Usual(scale, self.streams.noise[: self._sensed], self.streams.usual(slots), season)
+        turned = self.baselines.advance(state, slots, first, turns, usual)
         moved = turned.shifted | turned.returned
         if moved.any():
             self.move_level(slots[moved], turned.level[moved])
@@ -269,6 +273,21 @@ class Engine:
         at = slots[turned.settled]
         state.scores[at] = state.judged[at]
         return turned
+
+    def _season_away(self, slots: Ints) -> NDArray[np.float32]:
+        """How far a period's mean lies from the level as it is now ``[N, C]``, in scales; 0: not known."""
+        assert self.seasons is not None
+        loc, scale = self.streams.scaling(slots)
+        away = (self.seasons.level(self.state, slots) - loc - self.state.base_level[slots]) / scale
+        known: NDArray[np.float32] = np.nan_to_num(away, posinf=0, neginf=0).astype(np.float32)
+        return known
+
+    def season_level(self, slots: Ints) -> NDArray[np.float32]:
+        """Engineering units ``[N, C]`` that a period's mean lies above the level as it is now; 0: not known."""
+        if self.seasons is None:
+            return np.zeros_like(self.state.base_level[slots])
+        above: NDArray[np.float32] = self._season_away(slots) * self.streams.scaling(slots)[1]
+        return above
 
     def move_level(self, slots: Ints, level: NDArray[np.float32]) -> None:
         """What follows from levels that moved at once by ``[U, C]``: what is usual moves, recent scores are history."""
@@ -382,7 +401,8 @@ class Engine:
         of = arrived.segments.of_row[rows]
         moved = (loc - before)[of] / scale[of]  # spreads, 0 where nothing moved
         level = before[of] if usual is None else np.where(np.isnan(usual), before[of], usual)
-        above = np.nan_to_num((arrived.values[rows] - level) / scale[of])
+        # in doubles: squares of what 32 bits hold are still numbers
+        above = np.nan_to_num((arrived.values[rows].astype(np.float64) - level) / scale[of])
         nearer: NDArray[np.bool_] = ((2 * above - moved) * moved).sum(axis=1) <= 0
         return nearer
 

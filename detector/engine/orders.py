@@ -51,6 +51,8 @@ def _settle(engine: Engine, slot: int, meant: NDArray[np.bool_]) -> None:
     """Make the baseline fit what the stream is now: its level or, where none moved, what it usually scores."""
     state, at = engine.state, np.array([slot])
     newest = state.judged[slot, -1] / float(engine.streams.threshold(at)[0])
+    if state.base_drift[slot] and engine.model.manifest.frame is None:  # a season is there already
+        engine.baselines.catch_up(state, slot, engine.season_level(at)[0], engine.streams.scaling(at)[1][0], meant)
     level = np.zeros((1, 0), np.float32)
     if engine.model.manifest.frame is None:
         learned = engine.streams.scaling(at)[1][0]

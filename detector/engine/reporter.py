@@ -155,13 +155,19 @@ class Reporter:
         )
 
     def _drifted(self, seen: Seen, change: Change, slot: int, u: int) -> Evidence:
-        state = self._state
-        learned = self._streams.scaling(np.array([slot]))[1][0]
-        far = np.abs(state.base_level[slot] / learned)
-        chosen = [c for c in change.named[:1] if far[c] > 0] or largest(far)[:1]
-        expected = seen.loc[u] - state.base_level[slot]
-        channels = channel_shares(self._manifest, chosen, far, seen.loc[u], expected)
-        facts = {"drifted": float(far[chosen[0]])} if chosen else None
+        assert seen.turned is not None
+        loc, learned = (part[0] for part in self._streams.scaling(np.array([slot])))
+        anchor = self._state.base_anchor[slot]
+        # of this turn alone: what of it is told with the next reading must not know which batch brought that
+        opens = change.type is EventType.OPENED
+        crept = seen.turned.crept[u] if opens else (self._state.base_level[slot] - anchor) / learned
+        crept = crept.astype(np.float32)
+        chosen = list(change.named[:1])
+        far = np.zeros_like(crept)
+        far[chosen] = np.abs(crept[chosen])
+        expected = loc + anchor
+        channels = channel_shares(self._manifest, chosen, far, expected + crept * learned, expected)
+        facts = {"drifted": float(far[chosen[0]])} if chosen and opens else None
         return Evidence(
             score=_known(seen.score[change.row]), p_value=_known(seen.p_value[change.row]),
             channels=channels, spreads=_spreads(seen.scale[u], chosen), facts=facts,

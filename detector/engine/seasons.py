@@ -128,6 +128,15 @@ class Seasons:
                 _add(memory, visits.slots[chosen], visits.counts[chosen], steps[rows])
         return base + step * expected
 
+    def level(self, memory: Memory, slots: Ints) -> Floats:
+        """The mean of a period, ``[U, C]`` in engineering units; NaN where less than half of it is known."""
+        steps = memory.season_level[slots]  # [U, K, C]
+        known = steps != UNKNOWN
+        count = known.sum(axis=1)
+        mean = np.where(known, steps, 0).sum(axis=1, dtype=np.int64) / np.maximum(count, 1)
+        level = memory.season_base[slots] + memory.season_step[slots] * mean
+        return np.where(2 * count >= self._bins, level, np.nan).astype(np.float32)
+
     def usual(self, memory: Memory, slot: int, time: int) -> Floats:
         """What a stream's reading at ``time`` is expected to be, ``[C]`` in engineering units; NaN: not known."""
         bins, place = self._place(np.array([time]))

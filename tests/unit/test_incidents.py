@@ -19,7 +19,7 @@ from detector.engine.readings import Readings
 from schemas.alert import Alert, Ended, EventType, Kind, Severity
 from schemas.command import Command, Verb
 from schemas.frame import Frame
-from schemas.manifest import Channel
+from schemas.manifest import Channel, Season
 from schemas.moment import SECOND_NS, parse_time
 
 C = 3
@@ -477,6 +477,28 @@ def test_a_slow_drift_within_its_limit_is_followed_and_not_told() -> None:
     w.feed(ramp)
     assert w.told() == []
     assert w.engine.state.base_level[0, 2] == pytest.approx(2.5, abs=0.4)
+
+
+def test_a_drift_that_the_season_follows_is_told_once_and_can_be_accepted() -> None:
+    """What is usual at this time of the day follows without a bound, and the scores with it."""
+    season = Season(period_s=30, bins=6, decay=0.5)
+    w = Watch(MOVING, tiny_model(span=1, streams=("a",), season=season), drift_after=1e6, drift_limit=3.0)
+    w.feed(w.quiet(90))
+    ramp = w.quiet(900)
+    ramp[:, 2] += np.linspace(0, 8, 900)
+    w.feed(ramp)
+    assert w.told() == [(OPENED, DRIFT, None, ("c2",)), (RESOLVED, DRIFT, Ended.QUIET, ("c2",))]
+    (c2,) = w.events[0].data.channels
+    assert c2.observed == pytest.approx(3, abs=0.3)
+    assert c2.expected == pytest.approx(0, abs=0.1)
+    w.say("accept")
+    assert w.engine.state.base_level[0].tolist() == pytest.approx([0, 0, 8], abs=0.5)
+    w.feed(w.quiet(90, c2=8))
+    assert len(w.events) == 2
+    back = w.quiet(900, c2=8)
+    back[:, 2] -= np.linspace(0, 8, 900)
+    w.feed(back)
+    assert [row[:2] for row in w.told()[2:]] == [(OPENED, DRIFT), (RESOLVED, DRIFT)], "it is another one now"
 
 
 # -- operators ---------------------------------------------------------------------------------------------------------

@@ -188,7 +188,7 @@ def _values(data: Prepared) -> StreamValues:
         factor=np.ones(len(data.names)),
         group_loc=scaling.group_loc,
         group_scale=scaling.group_scale,
-        noise=None if data.context is None else noise_of(data.values, data.context, data.stream, scaling),
+        noise=noise_of(data.values, data.context, data.stream, scaling),
     )
 
 

@@ -49,8 +49,9 @@ LONGEST = 1 << 21
 #: A lag of which fewer pairs were observed, as a share of the readings, says nothing.
 LEAST_PAIRS = 0.05
 
-#: Distances from what is usual count so many scales at most, and a channel's are this many at least.
-WILD, NOISE = 10.0, 0.05
+#: Distances from what is usual count so many scales at most, and a channel's are this many at least (the root of the
+#: error's floor: what is less is not told apart).
+WILD, NOISE = 10.0, 0.1
 
 #: A multiple of a period fits as well as the period: the shortest lag this near to the best one is taken.
 NEAR = 0.9
@@ -218,14 +219,16 @@ def context_of(season: Season, times: Ints, values: Floats, stream: Ints, scalin
     return context
 
 
-def noise_of(values: Floats, context: Floats, stream: Ints, scaling: Scaling) -> Floats:
+def noise_of(values: Floats, context: Floats | None, stream: Ints, scaling: Scaling) -> Floats:
     """Root mean square of rows ``[R, C]`` from what was usual at their time ``[R, C]``, in scales, ``[C]``.
 
-    At least NOISE, and at most 1: a channel is no further from what is usual at its time than from its level.
+    Without a context from their level: less than 1 is what hardly moves, whose scale is a floor. At least NOISE, and at
+    most 1: a channel is no further from what is usual at its time than from its level.
     """
     total, count = (np.zeros(values.shape[1]) for _ in range(2))
     for part in chunks(*values.shape):
-        off = np.clip((values[part] - context[part]) / scaling.scale[stream[part]], -WILD, WILD).astype(np.float64)
+        usual = scaling.loc[stream[part]] if context is None else context[part]
+        off = np.clip((values[part] - usual) / scaling.scale[stream[part]], -WILD, WILD).astype(np.float64)
         total += np.nansum(off**2, axis=0)
         count += (~np.isnan(off)).sum(axis=0)
     noise = np.sqrt(np.divide(total, count, out=np.ones_like(total), where=count > 0))

@@ -151,7 +151,7 @@ def _unpack(data: bytes) -> StreamValues:
             factor=arrays["factor"],
             group_loc=arrays["group_loc"],
             group_scale=arrays["group_scale"],
-            noise=arrays["noise"] if "noise" in arrays else None,  # of a model fitted before there was any
+            noise=arrays.get("noise"),  # of a model fitted before there was any
             tail=Tail(arrays["tail_level"], arrays["tail_rate"]),
             tail_score=arrays["tail_score"],
             tail_p=arrays["tail_p"],

@@ -278,9 +278,10 @@ class Baselines:
         memory.base_hold[slots] = np.where(held & ~is_open, np.where(hold == 1, 2, 0), hold)
         trial = memory.base_trial[slots] != NEVER
         mode = np.where(other | held, HELD, np.where(is_open, WATCHED, np.where(trial, HELD, SLOW)))
-        slowly = (mode == SLOW) & (memory.base_mode[slots] == SLOW)
+        before = memory.base_mode[slots]
+        slowly, goes_on = (mode == SLOW) & (before == SLOW), (mode == WATCHED) & (before == WATCHED)
         memory.base_mode[slots] = mode
-        begun = is_open & (times >= memory.base_since[slots] + self._lasting_ns(memory, slots) // 2)
+        begun = goes_on & (times >= memory.base_since[slots] + self._lasting_ns(memory, slots) // 2)
         reset = slots[~begun]  # the newer half of the time until a shift is what counts
         for array in (memory.base_sum, memory.base_second, memory.base_count):
             array[reset] = 0
@@ -330,7 +331,9 @@ class Baselines:
             return
         at, usual = at[eased], usual[eased]
         typical, _ = _scores_of(memory, at)
-        memory.base_scores[at] -= memory.base_scores[at] // REMEMBERED
+        sums = memory.base_scores[at]
+        count = sums[:, 2:]
+        memory.base_scores[at] -= sums * (count // REMEMBERED) // np.maximum(count, 1)  # all by the same share
         at = at[np.isnan(typical) | (usual == 0) | (typical <= AS_USUAL * usual)]
         memory.base_relief[at] = 1 + (memory.base_relief[at] - 1) * np.float32(1 - self._fade)
 
@@ -410,8 +413,10 @@ class Baselines:
     # -- sums ------------------------------------------------------------------------------------------------------
 
     def opened(self, memory: Memory, slot: int, time: int, *, again: bool = False) -> None:
-        """An anomaly opened. One that is back soon (``again``) goes on: its time until a shift does not begin anew."""
-        if again and memory.base_since[slot] != NEVER:
+        """An anomaly opened. One that is back soon (``again``) goes on: its time until a shift does not begin anew,
+        unless the last one was re-baselined or an operator spoke of it: this is another one then.
+        """
+        if again and memory.base_since[slot] != NEVER and memory.base_stage[slot] == 0:
             return
         memory.base_since[slot], memory.base_stage[slot], memory.base_rows[slot] = time, 0, 0
 
@@ -505,7 +510,7 @@ class Baselines:
             moved = -memory.base_anchor[slot]
             memory.base_level[slot], memory.base_anchor[slot] = 0, 0
             memory.base_spread[slot], memory.base_relief[slot] = 1, 1
-        memory.base_trial[slot] = NEVER
+        memory.base_trial[slot], memory.base_stage[slot] = NEVER, 1  # what comes back is another one
         memory.base_hold[slot], memory.base_mode[slot] = 1, HELD
         return moved
 
@@ -517,17 +522,24 @@ class Baselines:
         memory.base_level[slot] += np.where(crept, above, 0)
         memory.base_anchor[slot] = np.where(crept, memory.base_level[slot], memory.base_anchor[slot])
 
-    def accept(self, memory: Memory, slot: int, above: Floats, scale: Floats, channels: Bools) -> Floats:
-        """Make what the stream is now its level, of those ``channels`` ``[C]`` that moved at least a spread.
+    def accept(
+        self, memory: Memory, slot: int, above: Floats, deviation: Floats, scale: Floats, noise: Floats, channels: Bools
+    ) -> Floats:
+        """Make what the stream is now its level and its spread, of those ``channels`` ``[C]`` that moved.
 
-        ``above`` ``[C]``: by how much it is above what was usual, engineering units, NaN: unknown; ``scale`` ``[C]``:
-        as learned.
+        ``above`` ``[C]``: by how much it is above what was usual, engineering units, NaN: unknown; ``deviation``
+        ``[C]``: of what that is the mean of; ``scale``, ``noise`` ``[C]``: as learned.
         """
-        moved = channels & ~np.isnan(above) & (np.abs(np.nan_to_num(above)) >= MOVED_SPREADS * scale)
+        least = np.maximum(MOVED_SPREADS * scale, deviation)
+        moved = channels & (np.abs(np.nan_to_num(above)) >= least)
+        spread = deviation / (scale * noise)
+        wider = channels & (spread >= WIDER * memory.base_spread[slot])
+        memory.base_spread[slot] = np.where(wider, spread, memory.base_spread[slot])
         level: Floats = np.where(moved, above, 0).astype(np.float32)
         memory.base_level[slot] += level
         memory.base_anchor[slot] = np.where(level != 0, memory.base_level[slot], memory.base_anchor[slot])
-        memory.base_hold[slot], memory.base_mode[slot], memory.base_trial[slot] = 0, HELD, NEVER
+        memory.base_hold[slot], memory.base_mode[slot] = 0, HELD
+        memory.base_trial[slot], memory.base_since[slot] = NEVER, NEVER
         memory.base_drift[slot] = 0
         return level
 

@@ -458,8 +458,6 @@ class Engine:
             slot = int(segments.slots[segments.of_row[change.row]])
             if change.type is EventType.OPENED:
                 self.baselines.opened(state, slot, change.opened, again=change.reopened > 0)
-            elif change.type is EventType.RESOLVED:
-                state.base_hold[slot] = 0
         is_open = anomalous.copy()
         if self._sensed:
             is_open |= self._follow_rules(seen, out)
@@ -488,7 +486,7 @@ class Engine:
         recent = seen.arrived.window(rows, self._window)[:, -LASTING:]
         there = ~np.isnan(recent)
         count = there.sum(axis=1)
-        above = np.where(there, recent - usual[:, None], 0).sum(axis=1) / np.maximum(count, 1)
+        above = np.where(there, recent - usual[:, None], 0).sum(axis=1, dtype=np.float64) / np.maximum(count, 1)
         far = (count > 0) & (np.abs(above) >= AWAY * seen.scale[of])
         slots = segments.slots[of]
         trial = state.base_trial[slots] != NEVER

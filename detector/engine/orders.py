@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 LASTING = (Kind.STUCK, Kind.MISSING, Kind.RANGE)
 
 #: Newest readings that say where a stream is now, at least and at most.
-LEAST, NEWEST = 2, 16
+LEAST, NEWEST = 1, 16
+#: Newest readings that say how far it scatters, at least.
+SCATTER = 6
 
 ANOMALY = KINDS.index(Kind.ANOMALY)
 
@@ -51,19 +53,24 @@ def _settle(engine: Engine, slot: int, meant: NDArray[np.bool_]) -> None:
     """Make the baseline fit what the stream is now: its level or, where none moved, what it usually scores."""
     state, at = engine.state, np.array([slot])
     newest = state.judged[slot, -1] / float(engine.streams.threshold(at)[0])
+    explained = False
     if state.base_drift[slot] and engine.model.manifest.frame is None:  # a season is there already
         engine.baselines.catch_up(state, slot, engine.season_level(at)[0], engine.streams.scaling(at)[1][0], meant)
     level = np.zeros((1, 0), np.float32)
     if engine.model.manifest.frame is None:
-        learned = engine.streams.scaling(at)[1][0]
-        level = engine.baselines.accept(state, slot, _above(engine, slot), learned, meant)[None]
-    if not level.any() and state.opened[slot, ANOMALY] != NEVER:
+        learned, before = engine.streams.scaling(at)[1][0], state.base_spread[slot].copy()
+        above, deviation = _above(engine, slot)
+        level = engine.baselines.accept(state, slot, above, deviation, learned, engine.streams.noise, meant)[None]
+        explained = bool(level.any() or (state.base_spread[slot] != before).any())
+    if not explained and state.opened[slot, ANOMALY] != NEVER:
         engine.baselines.relieve(state, slot, float(np.nan_to_num(newest)))
     engine.move_level(at, level if level.size else np.zeros((1, len(meant)), np.float32))
 
 
-def _above(engine: Engine, slot: int) -> NDArray[np.float32]:
-    """What the newest readings are above what is usual, ``[C]``, engineering units; NaN: not observed."""
+def _above(engine: Engine, slot: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What the newest readings are above what is usual, NaN where not observed, and their deviation, 0 where they are
+    too few to say; ``[C]`` each, engineering units.
+    """
     state, at = engine.state, np.array([slot])
     filled = min(int(state.filled[slot]), NEWEST)
     if state.opened[slot, ANOMALY] != NEVER:  # what came before the incident is no evidence of the new level
@@ -71,7 +78,7 @@ def _above(engine: Engine, slot: int) -> NDArray[np.float32]:
         filled = min(filled, since // engine.interval_ns + 1)
     loc, _ = engine.scaling(at)
     if filled < LEAST:
-        return np.full(loc.shape[1], np.nan, np.float32)
+        return np.full(loc.shape[1], np.nan, np.float32), np.zeros(loc.shape[1], np.float32)
     rows = state.raw[slot, -filled:].astype(np.float64)  # [r, C]
     there = ~np.isnan(rows)
     count = there.sum(axis=0)
@@ -80,8 +87,9 @@ def _above(engine: Engine, slot: int) -> NDArray[np.float32]:
     if engine.seasons is not None:
         known = engine.seasons.usual(state, slot, int(state.time[slot]))
         usual = np.where(np.isnan(known), usual, known)
-    above: NDArray[np.float32] = np.where(count > 0, mean - usual, np.nan).astype(np.float32)
-    return above
+    square = (np.where(there, rows - mean, 0) ** 2).sum(axis=0) / np.maximum(count, 1)
+    deviation = np.where(count >= SCATTER, np.sqrt(square), 0).astype(np.float32)
+    return np.where(count > 0, mean - usual, np.nan).astype(np.float32), deviation
 
 
 def _confirm(engine: Engine, slot: int) -> list[Change]:

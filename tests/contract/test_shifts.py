@@ -53,4 +53,4 @@ def test_without_baselines_wider_noise_is_a_month_of_alarm(ground: Ground, seen:
     chosen = [scenario for scenario in STEPS if scenario.name == "noise x4"]
     fixed = measured([ground], chosen, POLICIES["fixed"], 1, 5.2)["noise x4"]
     assert np.mean(fixed.alarmed) >= 0.5
-    assert np.mean(seen["noise x4"].alarmed) <= 0.5 * np.mean(fixed.alarmed)
+    assert np.mean(seen["noise x4"].alarmed) <= 0.15 * np.mean(fixed.alarmed)

@@ -16,22 +16,28 @@ Floats = NDArray[np.float32]
 
 
 def smoothed_error(
-    scorer: Scorer, x: Floats, loc: Floats, scale: Floats, context: Floats | None, weights: NDArray[np.float64]
+    scorer: Scorer,
+    x: Floats,
+    loc: Floats,
+    scale: Floats,
+    context: Floats | None,
+    weights: NDArray[np.float64],
+    spread: Floats | None = None,
 ) -> Floats:
     """The errors of the readings of a window, smoothed as their scores are, ``[C]``.
 
-    ``x`` ``[W, C]`` with NaN where missing, ``loc`` and ``scale`` ``[C]``, ``context`` ``[K]`` of the newest reading
-    (what is usual hardly changes within a window), ``weights`` ``[L]`` of the scores, the newest last. A reading is
-    scored with those before it in the window; where they are fewer than half a window, it does not count.
+    ``x`` ``[W, C]`` with NaN where missing, ``loc``, ``scale`` and ``spread`` ``[C]``, ``context`` ``[K]`` of the
+    newest reading (what is usual hardly changes within a window), ``weights`` ``[L]`` of the scores, the newest last.
+    A reading is scored with those before it in the window; where they are fewer than half a window, it does not count.
     """
     W = len(x)
     count = min(len(weights), W - W // 2)
     windows = np.full((count, *x.shape), np.nan, np.float32)
     for back in range(count):
         windows[back, back:] = x[: W - back]
-    level, spread = (np.repeat(one[None], count, axis=0) for one in (loc, scale))
-    usual = None if context is None else np.repeat(context[None], count, axis=0)
-    error = scorer.score(windows, level, spread, usual)[1].astype(np.float64)  # [count, C]
+    level, scales = (np.repeat(one[None], count, axis=0) for one in (loc, scale))
+    usual, times = (None if one is None else np.repeat(one[None], count, axis=0) for one in (context, spread))
+    error = scorer.score(windows, level, scales, usual, times)[1].astype(np.float64)  # [count, C]
     there = ~np.isnan(windows[:, -1]).all(axis=1)
     share: Floats = (np.where(there, weights[::-1][:count], 0.0)[:, None] * error).sum(axis=0).astype(np.float32)
     return share

@@ -231,7 +231,8 @@ class Engine:
         loc, scale = self.scaling(segments.slots)
         context = self._context(arrived, loc, scale)
         self.seconds["windows"] += time.perf_counter() - began
-        raw, error, expected = self._score(arrived, np.flatnonzero(arrived.scorable), loc, scale, context)
+        spread = self._spread(self.state.base_spread, segments.slots)
+        raw, error, expected = self._score(arrived, np.flatnonzero(arrived.scorable), loc, spread, context)
         raw = raw / self.state.base_relief[segments.slots][segments.of_row]
         judged, raw = self._try(arrived, loc, scale, context, raw, error, expected)
         began = time.perf_counter()
@@ -251,6 +252,11 @@ class Engine:
         if not (self.baselines.move and self._sensed):
             return loc, scale
         return loc + self.state.base_level[slots], scale * self.state.base_spread[slots]
+
+    def _spread(self, spread: NDArray[Any], slots: Ints) -> NDArray[np.float32] | None:
+        """Of each slot ``[N, C]`` what its readings are shown to the model by; None where all are as learned."""
+        given: NDArray[np.float32] = spread[slots].astype(np.float32)
+        return given if self._sensed and (given > 1).any() else None
 
     def _turn(self, segments: Segments, times: Times) -> Turned | None:
         """Move the baselines on to the turn of these readings; None where they do not move."""
@@ -316,7 +322,7 @@ class Engine:
         arrived: Arrived,
         which: Ints,
         loc: NDArray[np.float32],
-        scale: NDArray[np.float32],
+        spread: NDArray[np.float32] | None,
         context: NDArray[np.float32] | None,
         moved: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:
@@ -325,6 +331,7 @@ class Engine:
         ``moved`` ``[U, C]``: of earlier readings of a window, what is nearer to the level so far away is hidden.
         """
         n, C = len(arrived.index), self._channels
+        scale = self.streams.scaling(arrived.segments.slots)[1]
         whole = len(which) == n
         raw = np.full(n, np.nan)
         error = np.empty((n, C), np.float32) if whole else np.full((n, C), np.nan, np.float32)
@@ -340,7 +347,8 @@ class Engine:
                 with np.errstate(invalid="ignore"):
                     gone = (2 * (x[:, :-1] - level[:, None]) - moved[of][:, None]) * np.sign(moved[of])[:, None] > 0
                 x[:, :-1][gone] = np.nan  # the window is a copy: rows were gathered
-            raw[rows], error[rows], expected[rows] = self.scorer.score(x, loc[of], scale[of], usual)
+            times = None if spread is None else spread[of]
+            raw[rows], error[rows], expected[rows] = self.scorer.score(x, loc[of], scale[of], usual, times)
             self.seconds["windows"] += ready - began
             self.seconds["onnx"] += time.perf_counter() - ready
         return raw, error, expected
@@ -363,10 +371,10 @@ class Engine:
         if not trial.any():
             return raw, raw
         rows = np.flatnonzero(arrived.scorable & trial[segments.of_row])
-        before, spread = self.streams.scaling(segments.slots)
+        before = self.streams.scaling(segments.slots)[0]
         if self._sensed:
             before = before + state.base_old_level[segments.slots]
-            spread = spread * state.base_old_spread[segments.slots].astype(np.float32)
+        spread = self._spread(state.base_old_spread, segments.slots)
         usual = None if context is None else context + (before - loc)[segments.of_row]
         was, was_error, was_expected = self._score(arrived, rows, before, spread, usual, loc - before)
         old = raw.copy()

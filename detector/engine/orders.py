@@ -59,17 +59,19 @@ def _settle(engine: Engine, slot: int, meant: NDArray[np.bool_]) -> None:
     level = np.zeros((1, 0), np.float32)
     if engine.model.manifest.frame is None:
         learned, before = engine.streams.scaling(at)[1][0], state.base_spread[slot].copy()
-        above, deviation = _above(engine, slot)
+        rows, above, deviation = _above(engine, slot)
         level = engine.baselines.accept(state, slot, above, deviation, learned, engine.streams.noise, meant)[None]
+        # what came before is of another level, and no part of the windows to come
+        state.raw[slot, : len(state.raw[slot]) - rows, level[0] != 0] = np.nan
         explained = bool(level.any() or (state.base_spread[slot] != before).any())
     if not explained and state.opened[slot, ANOMALY] != NEVER:
         engine.baselines.relieve(state, slot, float(np.nan_to_num(newest)))
     engine.move_level(at, level if level.size else np.zeros((1, len(meant)), np.float32))
 
 
-def _above(engine: Engine, slot: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What the newest readings are above what is usual, NaN where not observed, and their deviation, 0 where they are
-    too few to say; ``[C]`` each, engineering units.
+def _above(engine: Engine, slot: int) -> tuple[int, NDArray[np.float32], NDArray[np.float32]]:
+    """How many of the newest readings say where a stream is now; what they are above what is usual, NaN where not
+    observed, and their deviation, 0 where they are too few to say; ``[C]`` each, engineering units.
     """
     state, at = engine.state, np.array([slot])
     filled = min(int(state.filled[slot]), NEWEST)
@@ -78,7 +80,7 @@ def _above(engine: Engine, slot: int) -> tuple[NDArray[np.float32], NDArray[np.f
         filled = min(filled, since // engine.interval_ns + 1)
     loc, _ = engine.scaling(at)
     if filled < LEAST:
-        return np.full(loc.shape[1], np.nan, np.float32), np.zeros(loc.shape[1], np.float32)
+        return 0, np.full(loc.shape[1], np.nan, np.float32), np.zeros(loc.shape[1], np.float32)
     rows = state.raw[slot, -filled:].astype(np.float64)  # [r, C]
     there = ~np.isnan(rows)
     count = there.sum(axis=0)
@@ -89,7 +91,7 @@ def _above(engine: Engine, slot: int) -> tuple[NDArray[np.float32], NDArray[np.f
         usual = np.where(np.isnan(known), usual, known)
     square = (np.where(there, rows - mean, 0) ** 2).sum(axis=0) / np.maximum(count, 1)
     deviation = np.where(count >= SCATTER, np.sqrt(square), 0).astype(np.float32)
-    return np.where(count > 0, mean - usual, np.nan).astype(np.float32), deviation
+    return filled, np.where(count > 0, mean - usual, np.nan).astype(np.float32), deviation
 
 
 def _confirm(engine: Engine, slot: int) -> list[Change]:

@@ -199,7 +199,9 @@ class Reporter:
         u = int(seen.arrived.segments.of_row[row])
         x = seen.arrived.window(np.array([row]), self._manifest.window)[0]
         usual = None if seen.context is None else seen.context[row]
-        error = smoothed_error(self._scorer, x, seen.loc[u], seen.scale[u], usual, self._weights)
+        learned, spread = self._shown(seen, u)
+        times = None if spread is None else spread[0]
+        error = smoothed_error(self._scorer, x, seen.loc[u], learned[0], usual, self._weights, times)
         return np.nan_to_num(error, posinf=float(np.finfo(np.float32).max))
 
     # -- parts -----------------------------------------------------------------------------------------------------
@@ -222,8 +224,15 @@ class Reporter:
             return None
         x = seen.arrived.window(np.array([row]), self._manifest.window)
         context = None if seen.context is None else seen.context[[row]]
-        expected = self._scorer.window(x, seen.loc[[u]], seen.scale[[u]], context)[0]
+        learned, spread = self._shown(seen, u)
+        expected = self._scorer.window(x, seen.loc[[u]], learned, context, spread)[0]
         return x[0], np.concatenate([expected[:-1], seen.expected[[row]]])
+
+    def _shown(self, seen: Seen, u: int) -> tuple[Floats, Floats | None]:
+        """Scale as learned and spread ``[1, C]`` by which a stream's readings are shown to the model."""
+        slot = seen.arrived.segments.slots[[u]]
+        spread = self._state.base_spread[slot]
+        return self._streams.scaling(slot)[1], spread if (spread > 1).any() else None
 
     def _observed(self, values: Floats) -> Floats:
         """What an alert says was observed, ``[C]``: the reading ``[V]``, of an image the mean of each band."""

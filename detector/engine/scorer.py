@@ -64,19 +64,31 @@ class Scorer:
         return self._chunk
 
     def score(
-        self, x: Floats, loc: Floats, scale: Floats, context: Floats | None = None
+        self, x: Floats, loc: Floats, scale: Floats, context: Floats | None = None, spread: Floats | None = None
     ) -> tuple[Floats, Floats, Floats]:
         """Score ``[N]``, error ``[N, C]`` and expected newest reading ``[N, C]`` (engineering units).
 
         ``x`` ``[N, W, C]`` with NaN where missing, ``loc`` and ``scale`` ``[N, C]``, ``context`` ``[N, K]`` with NaN
-        where nothing is known, None where the graph takes none.
+        where nothing is known, None where the graph takes none; ``spread`` ``[N, C]``: times what was learned that
+        readings are from what is usual, None: 1.
         """
+        if spread is None:
+            score, error, expected = self._run(OUTPUTS, _given(x, loc, scale, context))
+            return score, error, expected
+        usual = _usual(loc, context)
+        x = _closer(x, usual[:, None], np.reciprocal(spread)[:, None])
         score, error, expected = self._run(OUTPUTS, _given(x, loc, scale, context))
-        return score, error, expected
+        return score, error, _closer(expected, usual, spread)
 
-    def window(self, x: Floats, loc: Floats, scale: Floats, context: Floats | None = None) -> Floats:
+    def window(
+        self, x: Floats, loc: Floats, scale: Floats, context: Floats | None = None, spread: Floats | None = None
+    ) -> Floats:
         """The expected window ``[N, W, C]`` in engineering units; arguments as for ``score``."""
-        return self._run((WINDOW,), _given(x, loc, scale, context))[0]
+        if spread is None:
+            return self._run((WINDOW,), _given(x, loc, scale, context))[0]
+        usual, times = _usual(loc, context)[:, None], spread[:, None]
+        given = _given(_closer(x, usual, np.reciprocal(times)), loc, scale, context)
+        return _closer(self._run((WINDOW,), given)[0], usual, times)
 
     def map(self, x: Floats, loc: Floats, scale: Floats) -> Floats:
         """The error of each pixel ``[N, H, W]`` of at least one image; arguments as for ``score``."""
@@ -103,6 +115,17 @@ class Scorer:
         feed = {**given, "mask": ~np.isnan(given["x"])}
         results = self._session.run(outputs, feed, self._run_options)
         return [r[:n] for r in results] if size > n else list(results)
+
+
+def _usual(loc: Floats, context: Floats | None) -> Floats:
+    """What is usual at each window's newest reading, ``[N, C]``; within a window it hardly changes."""
+    return loc if context is None else np.where(np.isnan(context), loc, context)
+
+
+def _closer(values: Floats, usual: Floats, times: Floats) -> Floats:
+    """Values so many times as far from what is usual. About that, not about the level: the rhythm has not grown."""
+    moved: Floats = usual + (values - usual) * times
+    return np.where(times == 1, values, moved)
 
 
 def _given(x: Floats, loc: Floats, scale: Floats, context: Floats | None) -> dict[str, Floats]:

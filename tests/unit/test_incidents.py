@@ -501,6 +501,16 @@ def test_a_drift_that_the_season_follows_is_told_once_and_can_be_accepted() -> N
     assert [row[:2] for row in w.told()[2:]] == [(OPENED, DRIFT), (RESOLVED, DRIFT)], "it is another one now"
 
 
+def test_a_fault_soon_after_a_shift_is_not_learned_sooner_than_any_other() -> None:
+    w = shifted(flap_after=1000, trial_after=0.0)
+    told = len(w.events)
+    w.feed(w.quiet(LASTING // 2, c1=12, c2=9))
+    w.feed(w.quiet(30, c1=12))
+    assert [row[:3] for row in w.told()[told:]] == [(OPENED, ANOMALY, None), (RESOLVED, ANOMALY, Ended.QUIET)]
+    assert w.engine.state.base_relief[0] == 1
+    assert w.engine.state.base_level[0].tolist() == pytest.approx([0, 12, 0], abs=0.5)
+
+
 # -- operators ---------------------------------------------------------------------------------------------------------
 
 
@@ -742,6 +752,42 @@ def test_what_lasts_in_an_image_is_relieved() -> None:
     assert len(w.events) == 3
     w.feed(pictures(w, 5, 60))
     assert [row[0] for row in w.told()[3:]] == [OPENED], "a spot much brighter than that is still told"
+
+
+def test_a_level_is_accepted_with_its_first_readings() -> None:
+    w = Watch(MOVING)
+    w.feed(w.quiet(30))
+    while not w.events:
+        w.feed(w.quiet(1, c1=12))
+    w.say("accept")
+    w.feed(w.quiet(2 * LASTING, c1=12))
+    assert [row[:3] for row in w.told()] == [(OPENED, ANOMALY, None), (RESOLVED, ANOMALY, Ended.ACCEPTED)]
+    assert w.engine.state.base_level[0].tolist() == pytest.approx([0, 12, 0], abs=0.5)
+    assert w.engine.state.base_relief[0] == 1
+
+
+def test_noise_that_is_accepted_is_a_spread_and_no_level() -> None:
+    w = Watch(MOVING, tiny_model(window=8, span=1, streams=("a",)))
+    w.feed(w.quiet(30))
+    w.feed(scattered(w, 20, 12))
+    w.say("accept")
+    told = len(w.events)
+    w.feed(scattered(w, 2 * LASTING, 12))
+    assert len(w.events) == told
+    assert w.engine.state.base_level[0].tolist() == [0, 0, 0]
+    assert w.engine.state.base_spread[0].tolist() == pytest.approx([1, 1, 12], rel=0.1)
+
+
+def test_a_confirmed_fault_that_comes_back_at_once_is_not_learned() -> None:
+    w = Watch(MOVING, flap_after=1000)
+    w.feed(w.quiet(30))
+    w.feed(w.quiet(10, c1=12))
+    w.say("confirm")
+    w.feed(w.quiet(7))
+    assert not w.open
+    w.feed(w.quiet(2 * LASTING, c1=12))
+    assert not any(e.data.kind is SHIFT for e in w.events)
+    assert w.engine.state.base_level[0].tolist() == pytest.approx([0, 0, 0], abs=0.1)
 
 
 def test_an_image_that_is_accepted() -> None:

@@ -125,3 +125,10 @@ def test_noise_is_what_the_rhythm_leaves() -> None:
     assert (noise < 0.6).all()
     still = noise_of(data.context, data.context, data.stream, data.scaling)
     assert (still == np.float32(NOISE)).all(), "nothing is ever quite at rest"
+
+
+def test_without_a_rhythm_only_what_hardly_moves_has_less_noise_than_its_scale() -> None:
+    rng = np.random.default_rng(0)
+    data = prepared(np.stack([rng.normal(size=2000), np.full(2000, 5.0)], axis=1), context="none")
+    noise = noise_of(data.values, data.context, data.stream, data.scaling)
+    assert noise.tolist() == pytest.approx([1, NOISE], rel=0.05)

@@ -194,6 +194,8 @@ class Turned:
     """``[U]``: a shift is no longer on trial."""
     level: Floats
     """``[U, C]``: by how much the level moved at once, engineering units; 0 where it did not."""
+    wider: Floats
+    """``[U, C]``: times its spread as learned that a channel scatters, where that is what changed; 0 elsewhere."""
     crept: Doubles
     """``[U, C]``: scales that the channel is from where it was learned or last anchored; of streams that drifted."""
 
@@ -232,8 +234,8 @@ class Baselines:
         """Move on to these turns ``[U]``; ``times`` ``[U]``: of each stream's next reading."""
         U, C = usual.scale.shape
         shifted, drifted, returned, settled = (np.zeros(U, bool) for _ in range(4))
-        level, crept = np.zeros((U, C), np.float32), np.zeros((U, C))
-        turned = Turned(shifted, drifted, np.zeros(U, np.int64), returned, settled, level, crept)
+        level, wider = (np.zeros((U, C), np.float32) for _ in range(2))
+        turned = Turned(shifted, drifted, np.zeros(U, np.int64), returned, settled, level, wider, np.zeros((U, C)))
         over = np.flatnonzero(turns > memory.base_turn[slots])
         if not len(over):
             return turned
@@ -400,6 +402,7 @@ class Baselines:
         times = deviation / usual.noise
         wider = enough & (times >= WIDER * memory.base_spread[at])
         memory.base_spread[at] = np.where(wider, times, memory.base_spread[at])
+        turned.wider[chosen] = np.where(wider, times, 0)
         turned.level[chosen] = level
 
     def _relieve(self, memory: Memory, at: Ints, usual: Doubles) -> None:

@@ -512,6 +512,7 @@ class Engine:
         if not self._sensed:  # images have no level that moves
             return Moved(turned.shifted, np.full((len(segments.slots), TOP_CHANNELS), -1, np.int16))
         far = np.abs(turned.level) / self.streams.scaling(segments.slots)[1]
+        far = np.where(far.any(axis=1, keepdims=True), far, turned.wider)
         return Moved(turned.shifted, fronts(far)[0])
 
     def _follow_rules(self, seen: Seen, out: Scored) -> NDArray[np.bool_]:

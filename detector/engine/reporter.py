@@ -110,7 +110,7 @@ class Reporter:
         error, expected = seen.error[row] if over else self.blamed(seen, row), seen.expected[row]
         chosen = list(change.named) if over and change.named else largest(error)
         windows = None if over else self._windows(seen, row, u)
-        facts = self._way(slot, seen, u, chosen[0]) if over and chosen and change.kind is Kind.SHIFT else None
+        facts = self._way(slot, seen, u, chosen[0]) if chosen and change.kind is Kind.SHIFT else None
         return Evidence(
             score=float(seen.score[row]),
             p_value=float(seen.p_value[row]),
@@ -124,19 +124,32 @@ class Reporter:
         )
 
     def _way(self, slot: int, seen: Seen, u: int, channel: int) -> dict[str, Any] | None:
-        """From where to where a channel moved in the shift on trial."""
+        """What a channel did in the shift on trial: from where to where it moved, or how far it scatters."""
         state = self._state
         if state.base_trial[slot] == NEVER or self._manifest.frame is not None:
             return None
         now = float(seen.loc[u, channel])
         moved = float(state.base_level[slot, channel] - state.base_old_level[slot, channel])
-        return {"moved_from": now - moved, "moved_to": now} if moved else None
+        if moved:
+            return {"moved_from": now - moved, "moved_to": now}
+        spread = float(state.base_spread[slot, channel])
+        return {"scatters": spread if spread > float(state.base_old_spread[slot, channel]) else 0.0}
 
     def _moved(self, seen: Seen, change: Change, u: int) -> Evidence:
         """A shift: the channels that moved most, from where to where."""
         assert seen.turned is not None
         slot, row = int(seen.arrived.segments.slots[u]), change.row
-        level = seen.turned.level[u]
+        level, wider = seen.turned.level[u], seen.turned.wider[u]
+        if not level.any() and wider.any():
+            chosen = largest(wider)
+            return Evidence(
+                score=float(seen.score[row]),
+                p_value=float(seen.p_value[row]),
+                return_period_s=self._period(slot, change),
+                channels=channel_shares(self._manifest, chosen, wider, seen.arrived.values[row], seen.expected[row]),
+                spreads=_spreads(seen.scale[u], chosen),
+                facts={"scatters": float(wider[chosen[0]])},
+            )
         if not level.any():  # nothing moved by itself: the scores are taken for usual
             return self._anomalous(seen, change, slot, u)
         far = np.abs(level / self._streams.scaling(np.array([slot]))[1][0])

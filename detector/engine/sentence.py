@@ -78,6 +78,10 @@ class Facts:
     """Shift: the level before; the first channel's expected value where None."""
     moved_to: float | None = None
     """Shift: the level now; the first channel's observed value where None."""
+    scatters: float | None = None
+    """Shift: times its usual spread that the first channel scatters, where its level did not move; 0: nor does that
+    say what changed.
+    """
     value: float | None = None
     """Stuck: what it repeats; the first channel's observed value where None."""
     limit: float | None = None
@@ -147,9 +151,15 @@ class _Words:
         return f"{self._name()} {_level(self._first, spread)}"
 
     def _shift(self) -> str:
+        if self._facts.scatters is not None:
+            return f"{self._moved()} {self._since()}, and stays so{self._with()}"
         return f"{self._moved()} {self._since()} and stays there{self._with()}"
 
     def _moved(self) -> str:
+        if self._facts.scatters is not None:
+            times = self._facts.scatters
+            how = f"scatters {number(times)}× as much as usual" if times and _is_number(times) else "unlike before"
+            return f"{self._name()} {how}"
         before, after, unit = self._levels()
         if before is None or after is None:
             return f"{self._name()} has moved to another level"
@@ -211,7 +221,8 @@ class _Words:
         return f"{self._what()} back to normal after {self._lasted}{worst}"
 
     def _rebaselined(self) -> str:
-        return f"{self._moved()} {self._since()} and stayed there; {AS_NORMAL}"
+        stayed = "stayed there" if self._facts.scatters is None else "stayed so"
+        return f"{self._moved()} {self._since()} and {stayed}; {AS_NORMAL}"
 
     # -- parts -----------------------------------------------------------------------------------------------------
 

@@ -387,6 +387,8 @@ def test_a_wider_spread_is_a_shift_too() -> None:
         (RESOLVED, SHIFT, Ended.REBASELINED),
     ]
     assert float(w.engine.state.base_spread[0, 2]) == pytest.approx(12, rel=0.1)
+    for event in w.events[1:]:
+        assert str(event.data.summary).startswith("a: c2 scatters 12× as much as usual since"), event.data.summary
 
 
 def scattered(w: Watch, count: int, size: float) -> NDArray[np.float32]:

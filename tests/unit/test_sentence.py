@@ -67,6 +67,8 @@ def test_anomalies_of_other_sorts(facts: Facts, says: str) -> None:
         (Kind.SHIFT, {}, "db-3: coolant has moved from 61.5 to 88.2 °C since 02:14 UTC and stays there"),
         (Kind.SHIFT, {"moved_from": 60.0, "moved_to": 90.04},
          "db-3: coolant has moved from 60 to 90 °C since 02:14 UTC and stays there"),
+        (Kind.SHIFT, {"scatters": 4.04}, "db-3: coolant scatters 4.04× as much as usual since 02:14 UTC, and stays so"),
+        (Kind.SHIFT, {"scatters": 0.0}, "db-3: coolant unlike before since 02:14 UTC, and stays so"),
         (Kind.DRIFT, {"drifted": 4.21},
          "db-3: coolant has drifted away from its usual level by 4.21 times its usual spread since 02:14 UTC"),
         (Kind.STUCK, {}, "db-3: coolant stuck at 88.2 °C for 3 hours, since 02:14 UTC"),

@@ -9,12 +9,12 @@ time (half an hour, less where a shift is sooner, at least six readings), and ne
   mean of a season gets so far away, which follows without a bound, and where a channel shifts the same way a second
   time.
 * **At once.** An anomaly that has been open for ``shift_after``, at least half of its readings not calm, is a shift.
-  What the stream was in the newer half of that time is its new level, for the channels that moved at least a spread; a
-  channel whose deviation grew by half has a wider spread from then on, which follows what its deviation becomes in the
-  course of a week. Where even that leaves the stream so for
-  another sixth of that time, its scores are divided until the highest that are to be expected of them are at the
-  threshold, or what is typical of them is as usual ("relief"). Relief fades in a week, but not while scores are higher
-  than usual: what made it necessary may be over, and nobody would see that it is.
+  What the stream was in the newer half of that time is its new level, for the channels that moved at least a spread,
+  and more than they scatter; a channel whose deviation grew by half has a wider spread from then on, which follows what
+  its deviation becomes in the course of a week. Where even that leaves the stream so for another sixth of that time,
+  its scores are divided until the highest that are to be expected of them are at the threshold, or what is typical of
+  them is as usual ("relief"). Relief fades in a week, but not while scores are higher than usual: what made it
+  necessary may be over, and nobody would see that it is.
 * **On trial.** For ``trial_after`` after a shift the level before it is not forgotten: a reading that fits either is no
   anomaly, its published score is that of the level before, and a stream that returns there for a turn has its old
   level back. Then the new one is for good.

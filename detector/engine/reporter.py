@@ -12,7 +12,7 @@ from detector.engine.alerts import Evidence, Published, channel_shares, describe
 from detector.engine.arrival import Arrived
 from detector.engine.assembly import NEVER
 from detector.engine.attribution import smoothed_error
-from detector.engine.baseline import Turned
+from detector.engine.baseline import STEPPED, Turned
 from detector.engine.incidents import TOP_CHANNELS, Change
 from detector.engine.model import Model
 from detector.engine.pictures import image_peak
@@ -170,7 +170,8 @@ class Reporter:
     def _drifted(self, seen: Seen, change: Change, slot: int, u: int) -> Evidence:
         assert seen.turned is not None
         loc, learned = (part[0] for part in self._streams.scaling(np.array([slot])))
-        anchor = self._state.base_anchor[slot]
+        # (of what came by shifts all counts, of what crept what did since the last one)
+        anchor = self._state.base_anchor[slot] * (self._state.base_drift[slot] != STEPPED)
         # of this turn alone: what of it is told with the next reading must not know which batch brought that
         opens = change.type is EventType.OPENED
         crept = seen.turned.crept[u] if opens else (self._state.base_level[slot] - anchor) / learned

@@ -831,7 +831,8 @@ def test_a_channel_that_shifts_the_same_way_twice_drifts() -> None:
     w.feed(w.quiet(LASTING + 2 * TURN, c1=24))
     drifts = [e for e in w.events if e.data.kind is Kind.DRIFT]
     assert [e.type for e in drifts] == [EventType.OPENED, EventType.RESOLVED]
-    assert drifts[0].data.channels[0].name == "c1"
+    (c1,) = drifts[0].data.channels
+    assert (c1.name, c1.observed, c1.expected) == ("c1", pytest.approx(24, abs=0.5), pytest.approx(0, abs=0.1))
     w.feed(w.quiet(2 * TRIAL, c1=24))
     w.feed(w.quiet(LASTING + 2 * TURN, c1=36))
     assert sum(e.data.kind is Kind.DRIFT for e in w.events) == 2, "told once"

@@ -285,6 +285,8 @@ class _Life:
         memory.flaps[at] = min(int(memory.flaps[at]) + 1, MOST_FLAPS) if again else 0
         memory.opened[at], memory.events[at] = time, 0
         memory.began[at] = min(int(marks.began[row]), time)
+        if soon and again:  # what was told to be over is over, however slowly the smoothed score comes down
+            memory.began[at] = max(int(memory.began[at]), int(memory.ended[at]))
         memory.worst[at], memory.phase[at] = 0, PLAIN
         memory.named[at] = -1
         return self._change(row, EventType.OPENED)

@@ -22,7 +22,7 @@ DRAWN, LISTED, ROWS = 50, 500, 2000
 
 KINDS = {
     Kind.ANOMALY: "unlike normal data",
-    Kind.SHIFT: "moved to another level, and stayed",
+    Kind.SHIFT: "moved to another level or spread, and stayed",
     Kind.DRIFT: "crept away from its usual level",
     Kind.STUCK: "a channel repeats one value",
     Kind.MISSING: "a channel is absent",

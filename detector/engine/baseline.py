@@ -62,6 +62,9 @@ AGAIN = 6
 #: Share of a turn's readings that must fit the level before a shift for the shift to be taken back.
 RETURNED = 0.8
 
+#: Times its spread as learned that a channel is believed to scatter, at most: of one that never moved, any is many.
+MOST_SPREAD = 1e4
+
 #: Steps of a doubling in which scores are summed.
 SCORE_STEPS = 256
 #: The highest scores to be expected lie so many standard deviations of their logarithms above what is typical.
@@ -94,7 +97,7 @@ Fields = dict[str, tuple[tuple[int, ...], np.dtype[Any], Any]]
 def fields(channels: int) -> Fields:
     """The arrays of one stream: name to (shape, type, value of a stream just met); see ``Memory``."""
     C = (channels,)
-    f16, f32, i64, i32, u32, u8 = (np.dtype(name) for name in ("<f2", "<f4", "<i8", "<i4", "<u4", "u1"))
+    f32, i64, i32, u32, u8 = (np.dtype(name) for name in ("<f4", "<i8", "<i4", "<u4", "u1"))
     return {
         "base_turn": ((), i64, NO_TURN),
         "base_mode": ((), u8, SLOW),
@@ -111,7 +114,7 @@ def fields(channels: int) -> Fields:
         "base_scores": ((3,), i64, 0),
         "base_trial": ((), i64, NEVER),
         "base_old_level": (C, f32, 0),
-        "base_old_spread": (C, f16, 1),
+        "base_old_spread": (C, f32, 1),
         "base_old_relief": ((), f32, 1),
         "base_back": ((2,), i32, 0),
         "base_hold": ((), u8, 0),
@@ -154,7 +157,7 @@ class Memory(Protocol):
     """``[S]``: since when the newest shift is on trial; NEVER: none is."""
     base_old_level: Floats
     """``[S, C]``: ``base_level`` before it, and likewise."""
-    base_old_spread: NDArray[np.float16]
+    base_old_spread: Floats
     base_old_relief: Floats
     base_back: NDArray[np.int32]
     """``[S, 2]``: readings scored on trial in this turn, and those that fit the level before, and better."""
@@ -399,7 +402,7 @@ class Baselines:
         level = np.where(moved, mean * scale, 0).astype(np.float32)
         memory.base_level[at] += level
         memory.base_anchor[at] = np.where(moved, memory.base_level[at], memory.base_anchor[at])
-        times = deviation / usual.noise
+        times = np.minimum(deviation / usual.noise, MOST_SPREAD)
         wider = enough & (times >= WIDER * memory.base_spread[at])
         memory.base_spread[at] = np.where(wider, times, memory.base_spread[at])
         turned.wider[chosen] = np.where(wider, times, 0)
@@ -535,7 +538,7 @@ class Baselines:
         """
         least = np.maximum(MOVED_SPREADS * scale, deviation)
         moved = channels & (np.abs(np.nan_to_num(above)) >= least)
-        spread = deviation / (scale * noise)
+        spread = np.minimum(deviation / (scale * noise), MOST_SPREAD)
         wider = channels & (spread >= WIDER * memory.base_spread[slot])
         memory.base_spread[slot] = np.where(wider, spread, memory.base_spread[slot])
         level: Floats = np.where(moved, above, 0).astype(np.float32)
@@ -544,6 +547,8 @@ class Baselines:
         memory.base_hold[slot], memory.base_mode[slot] = 0, HELD
         memory.base_trial[slot], memory.base_since[slot] = NEVER, NEVER
         memory.base_drift[slot] = 0
+        if level.any():  # which explains what was relieved
+            memory.base_relief[slot] = 1
         return level
 
 

@@ -255,7 +255,7 @@ class Engine:
 
     def _spread(self, spread: NDArray[Any], slots: Ints) -> NDArray[np.float32] | None:
         """Of each slot ``[N, C]`` what its readings are shown to the model by; None where all are as learned."""
-        given: NDArray[np.float32] = spread[slots].astype(np.float32)
+        given: NDArray[np.float32] = spread[slots]
         return given if self._sensed and (given > 1).any() else None
 
     def _turn(self, segments: Segments, times: Times) -> Turned | None:
@@ -268,7 +268,8 @@ class Engine:
         turns = self.baselines.turns(first)
         season = np.zeros_like(scale)
         if self.seasons is not None and (over := turns > state.base_turn[slots]).any():
-            season[over] = self._season_away(slots[over])
+            known = ~self.streams.never_seen(slots[over])  # (others are at a level of their own from the start)
+            season[over] = np.where(known[:, None], self._season_away(slots[over]), 0)
         usual = Usual(scale, self.streams.noise[: self._sensed], self.streams.usual(slots), season)
         turned = self.baselines.advance(state, slots, first, turns, usual)
         moved = turned.shifted | turned.returned
@@ -500,7 +501,7 @@ class Engine:
         trial = state.base_trial[slots] != NEVER
         if trial.any():
             moved = state.base_level[slots] - state.base_old_level[slots]
-            spread = self.streams.scaling(slots)[1] * state.base_old_spread[slots].astype(np.float32)
+            spread = self.streams.scaling(slots)[1] * state.base_old_spread[slots]
             far &= ~((np.abs(above + moved) < AWAY * spread) & trial[:, None])
         away = np.zeros((len(segments.of_row), self._channels), bool)
         away[rows] = far

@@ -22,6 +22,8 @@ LASTING = (Kind.STUCK, Kind.MISSING, Kind.RANGE)
 LEAST, NEWEST = 1, 16
 #: Newest readings that say how far it scatters, at least.
 SCATTER = 6
+#: Standard deviation of normal data whose median absolute deviation is 1.
+NORMAL_MAD = 1.4826
 
 ANOMALY = KINDS.index(Kind.ANOMALY)
 
@@ -84,14 +86,18 @@ def _above(engine: Engine, slot: int) -> tuple[int, NDArray[np.float32], NDArray
     rows = state.raw[slot, -filled:].astype(np.float64)  # [r, C]
     there = ~np.isnan(rows)
     count = there.sum(axis=0)
-    mean = np.where(there, rows, 0).sum(axis=0) / np.maximum(count, 1)
+    # medians: one wild reading among them says neither where the stream is nor how far it scatters
+    middle = np.nanmedian(np.where(count > 0, rows, 0), axis=0)
+    off = np.where(there, rows - middle, np.nan)
     usual = loc[0]
     if engine.seasons is not None:
         known = engine.seasons.usual(state, slot, int(state.time[slot]))
         usual = np.where(np.isnan(known), usual, known)
-    square = (np.where(there, rows - mean, 0) ** 2).sum(axis=0) / np.maximum(count, 1)
-    deviation = np.where(count >= SCATTER, np.sqrt(square), 0).astype(np.float32)
-    return filled, np.where(count > 0, mean - usual, np.nan).astype(np.float32), deviation
+    absolute = np.nanmedian(np.where(count > 0, np.abs(off), 0), axis=0)
+    square = (np.nan_to_num(off) ** 2).sum(axis=0) / np.maximum(count, 1)
+    scatter = np.minimum(np.sqrt(square), NORMAL_MAD * absolute)
+    deviation = np.where(count >= SCATTER, scatter, 0).astype(np.float32)
+    return filled, np.where(count > 0, middle - usual, np.nan).astype(np.float32), deviation
 
 
 def _confirm(engine: Engine, slot: int) -> list[Change]:

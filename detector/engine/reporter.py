@@ -174,11 +174,10 @@ class Reporter:
         anchor = self._state.base_anchor[slot] * (self._state.base_drift[slot] != STEPPED)
         # of this turn alone: what of it is told with the next reading must not know which batch brought that
         opens = change.type is EventType.OPENED
-        crept = seen.turned.crept[u] if opens else (self._state.base_level[slot] - anchor) / learned
-        crept = crept.astype(np.float32)
+        crept = (seen.turned.crept[u] if opens else np.full(len(loc), np.nan)).astype(np.float32)
         chosen = list(change.named[:1])
         far = np.zeros_like(crept)
-        far[chosen] = np.abs(crept[chosen])
+        far[chosen] = np.abs(crept[chosen]) if opens else 1
         expected = loc + anchor
         channels = channel_shares(self._manifest, chosen, far, expected + crept * learned, expected)
         facts = {"drifted": float(far[chosen[0]])} if chosen and opens else None

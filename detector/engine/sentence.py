@@ -215,6 +215,8 @@ class _Words:
             return f"{self._name()} back in range after {self._lasted}"
         if kind is Kind.CLOCK:
             return f"its clock has caught up after {self._lasted}"
+        if kind is Kind.DRIFT:  # it is told once, however long it lasts
+            return f"{self._name()} has drifted: not told again until it is back, or accepted"
         if kind is Kind.SILENT:
             return f"reports again after {self._lasted} of silence"
         worst = f"; {self._rarity('its worst error')}" if kind is Kind.ANOMALY else ""

@@ -113,7 +113,7 @@ class State:
         self.base_scores: NDArray[np.int64]
         self.base_trial: NDArray[np.int64]
         self.base_old_level: NDArray[np.float32]
-        self.base_old_spread: NDArray[np.float16]
+        self.base_old_spread: NDArray[np.float32]
         self.base_old_relief: NDArray[np.float32]
         self.base_back: NDArray[np.int32]
         self.base_hold: NDArray[np.uint8]

@@ -792,6 +792,29 @@ def test_a_confirmed_fault_that_comes_back_at_once_is_not_learned() -> None:
     assert w.engine.state.base_level[0].tolist() == pytest.approx([0, 0, 0], abs=0.1)
 
 
+def test_a_wild_reading_among_those_accepted_is_no_spread() -> None:
+    w = Watch(MOVING, tiny_model(window=8, span=1, streams=("a",)), trial_after=0.0)
+    w.feed(w.quiet(30))
+    w.feed(w.quiet(1, c1=-9999))
+    w.feed(w.quiet(2, c0=9, c1=0))
+    w.feed(w.quiet(6, c0=9))
+    w.say("accept")
+    assert w.engine.state.base_spread[0].tolist() == [1, 1, 1]
+    assert w.engine.state.base_level[0].tolist() == pytest.approx([9, 0, 0], abs=0.2)
+    told = len(w.events)
+    w.feed(w.quiet(20, c0=9))
+    assert len(w.events) == told
+    w.feed(w.quiet(5, c0=9, c1=9))
+    assert w.open
+
+
+def test_a_stream_never_seen_does_not_drift_by_being_another() -> None:
+    season = Season(period_s=30, bins=6, decay=0.5)
+    w = Watch(MOVING, tiny_model(span=1, streams=("a",), season=season), drift_after=1e6, drift_limit=3.0)
+    w.feed(w.quiet(120, c0=4), "never seen")
+    assert not any(e.data.kind is DRIFT for e in w.events)
+
+
 def test_an_image_that_is_accepted() -> None:
     w = Watch(MOVING, tiny_image_model(FRAME))
     w.feed(pictures(w, 20))

@@ -91,7 +91,7 @@ def test_each_kind(kind: Kind, more: dict[str, float], says: str) -> None:
     [
         (Kind.ANOMALY, Ended.QUIET, "coolant back to normal after 3 hours; its worst error comes once in 43 days"),
         (Kind.SHIFT, Ended.QUIET, "coolant back to normal after 3 hours"),
-        (Kind.DRIFT, Ended.QUIET, "coolant back to normal after 3 hours"),
+        (Kind.DRIFT, Ended.QUIET, "coolant has drifted: not told again until it is back, or accepted"),
         (Kind.STUCK, Ended.QUIET, "coolant moves again after 3 hours"),
         (Kind.MISSING, Ended.QUIET, "coolant reports again after 3 hours"),
         (Kind.RANGE, Ended.QUIET, "coolant back in range after 3 hours"),

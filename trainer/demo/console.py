@@ -27,10 +27,11 @@ class Console:
 
     def say(self, line: str = "") -> None:
         """One line, above the bar."""
+        line += "\n"  # in one piece: ctrl-C between a text and its end would leave the next line in the middle of this
         if self._bar is not None:
-            tqdm.write(line)
+            tqdm.write(line, end="")
         else:
-            print(line, flush=True)
+            print(line, end="", flush=True)
 
     def begin(self, title: str, seconds: float) -> None:
         """A stretch of so many seconds begins."""

@@ -136,33 +136,25 @@ class Reporter:
         return {"scatters": spread if spread > float(state.base_old_spread[slot, channel]) else 0.0}
 
     def _moved(self, seen: Seen, change: Change, u: int) -> Evidence:
-        """A shift: the channels that moved most, from where to where."""
+        """A shift: the channels that moved most, from where to where, or that scatter more."""
         assert seen.turned is not None
         slot, row = int(seen.arrived.segments.slots[u]), change.row
         level, wider = seen.turned.level[u], seen.turned.wider[u]
-        if not level.any() and wider.any():
-            chosen = largest(wider)
-            return Evidence(
-                score=float(seen.score[row]),
-                p_value=float(seen.p_value[row]),
-                return_period_s=self._period(slot, change),
-                channels=channel_shares(self._manifest, chosen, wider, seen.arrived.values[row], seen.expected[row]),
-                spreads=_spreads(seen.scale[u], chosen),
-                facts={"scatters": float(wider[chosen[0]])},
-            )
-        if not level.any():  # nothing moved by itself: the scores are taken for usual
+        observed, expected, now = seen.arrived.values[row], seen.expected[row], seen.loc[u]
+        if level.any():
+            far = np.abs(level / self._streams.scaling(np.array([slot]))[1][0])
+            chosen, observed, expected = largest(far), now, now - level
+            facts = {"moved_from": float(expected[chosen[0]]), "moved_to": float(now[chosen[0]])}
+        elif wider.any():
+            far, chosen = wider, largest(wider)
+            facts = {"scatters": float(wider[chosen[0]])}
+        else:  # nothing moved by itself: the scores are taken for usual
             return self._anomalous(seen, change, slot, u)
-        far = np.abs(level / self._streams.scaling(np.array([slot]))[1][0])
-        chosen = largest(far)
-        facts = {
-            "moved_from": float(seen.loc[u, chosen[0]] - level[chosen[0]]),
-            "moved_to": float(seen.loc[u, chosen[0]]),
-        }
         return Evidence(
             score=float(seen.score[row]),
             p_value=float(seen.p_value[row]),
             return_period_s=self._period(slot, change),
-            channels=channel_shares(self._manifest, chosen, far, seen.loc[u], seen.loc[u] - level),
+            channels=channel_shares(self._manifest, chosen, far, observed, expected),
             spreads=_spreads(seen.scale[u], chosen),
             facts=facts,
         )

@@ -21,7 +21,7 @@ from trainer.selection import NORMAL, average_precision
 #: Different plantings of the same kinds of fault.
 PLANTINGS = 4
 
-#: A costlier model has to find this much more: it takes a hundred times as long for an image, not for a reading.
+#: A costlier model has to find this much more: an image takes far longer to score than a reading.
 LEAST_GAIN = 0.05
 
 #: Images that faults are planted into, at most and at least.

@@ -31,7 +31,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from detector.adapters.port import Commands, Committed, Log, Records, StateRecord, Transaction
+from detector.adapters.port import (
+    Commands,
+    Committed,
+    Log,
+    Records,
+    StateRecord,
+    Step,
+    Transaction,
+    Watch,
+    unwatched,
+)
 from detector.checkpoints import Checkpoint, Progress, Stored, incident_record
 from detector.decoding.decoded import Decoded, Decoder
 from detector.engine.alerts import Published
@@ -88,11 +98,13 @@ class Service:
         observer: Observer | None = None,
         stop: threading.Event | None = None,
         on_published: Callable[[Published], None] | None = None,
+        watch: Watch = unwatched,
     ) -> None:
         self._log, self._engine, self._decoder, self._settings = log, engine, decoder, settings
         self._observer = observer or Observer()
         self._stop = stop or threading.Event()
         self._on_published = on_published
+        self._watch = watch
         self._group = engine.model.manifest.group
         self._progress: dict[int, Progress] = {}
         self._batch = Batch()
@@ -147,11 +159,13 @@ class Service:
         self._forget()
         self._observer.ready(False, "restoring")
         self._observer.assigned(partitions)
+        self._watch(Step.ASSIGNED)
         self._commands = self._log.commands_bounds()
         starts = {}
         for partition in sorted(partitions):
             self._observer.beat()
             starts[partition] = self._restore_one(partition)
+            self._watch(Step.LOADED)
         self._replay({p: at for p, at in starts.items() if at < self._progress[p].offset})
         if self._stop.is_set():  # half restored: nothing of it may be committed
             self._forget()
@@ -160,6 +174,7 @@ class Service:
             for entry in self._entries.pop(partition, ()):  # of C itself
                 self._replay_entry(partition, entry)
             self._engine.set_incidents(partition, self._incidents.pop(partition, {}))  # 3
+        self._watch(Step.RESTORED)
         for partition, at in starts.items():
             self._log.start(partition, max(at, self._progress[partition].offset))
         self._look_at = 0.0  # what operators said meanwhile comes first
@@ -250,6 +265,7 @@ class Service:
                 until = self._progress[records.partition].offset
                 cut = int(np.searchsorted(records.offsets, until))
                 self._replay_part(_part(records, 0, cut))
+                self._watch(Step.REPLAYED)
             positions = self._log.positions()
             for partition in [p for p in left if positions.get(p, -1) >= self._progress[p].offset]:
                 self._log.halt(partition)
@@ -301,6 +317,8 @@ class Service:
         records = self._log.poll(min(wait, IDLE_POLL_S), room)
         self._observer.stage("poll", time.monotonic() - now)
         self._batch.add(records, time.monotonic())
+        if records:
+            self._watch(Step.POLLED)
         return sum(len(r.values) for r in records)
 
     def _batch_closes(self) -> bool:
@@ -321,6 +339,7 @@ class Service:
         self._observer.stage("score", done - ready)
         self._observer.batch(self._batch.count, decoded, scored, self._engine)
         self._batch = Batch()
+        self._watch(Step.SCORED)
 
     def _publish(self, published: list[Published]) -> None:
         """Alerts and their incident records join the open transaction."""
@@ -367,7 +386,7 @@ class Service:
                 replay_from = progress.replay_from(offset)
                 transaction.offsets[partition] = Committed(offset, replay_from)
                 transaction.state += progress.journal.forget(self._group, partition, replay_from)
-        self._log.commit(transaction)
+        self._log.commit(transaction, self._watch)
         for partition, committed in transaction.offsets.items():
             self._progress[partition].offset = committed.offset
         self._committed_at = time.monotonic()
@@ -430,6 +449,7 @@ class Service:
             progress.journal.considered = max(progress.journal.considered, commands.next)
             self._open.state.append(progress.journal.cursor(self._group, partition))
         if applied:
+            self._watch(Step.OBEYED)
             self._commit()
 
     def _understood(self, offset: int, value: bytes | None) -> Command | None:
@@ -474,6 +494,7 @@ class Service:
         self._observer.rebalanced()
         self._observer.ready(False, "rebalancing")
         self._forget()
+        self._watch(Step.DROPPED)
 
     def _forget(self) -> None:
         self._engine.clear()
@@ -484,6 +505,7 @@ class Service:
 
     def _finish(self) -> None:
         """Finish the batch and commit; if the group moves on meanwhile, the next owner does it."""
+        self._watch(Step.FINISHING)
         try:
             if self._batch.count:
                 self._process_batch()
@@ -491,6 +513,7 @@ class Service:
                 self._commit()
         except Rebalanced as moved:
             self._drop(str(moved))
+        self._watch(Step.LEAVING)
 
     def _goal(self) -> dict[int, tuple[int, int]]:
         """By partition that is not empty: its end now, and a committed offset beyond it, which belongs to another past

@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 
 from detector.adapters.memory import MemoryBroker, MemoryLog
-from detector.adapters.port import Transaction
+from detector.adapters.port import Transaction, Watch, unwatched
 from detector.decoding.json_readings import JsonDecoder
 from detector.engine.engine import Engine
 from detector.engine.incidents import Policy
@@ -43,11 +43,11 @@ class CrashingLog(MemoryLog):
         super().__init__(broker, group)
         self._dies = dies
 
-    def commit(self, transaction: Transaction) -> None:
+    def commit(self, transaction: Transaction, watch: Watch = unwatched) -> None:
         when = self._dies()
         if when == "before":
             raise CrashError
-        super().commit(transaction)
+        super().commit(transaction, watch)
         if when == "after":
             raise CrashError
 

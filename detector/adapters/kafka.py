@@ -32,7 +32,7 @@ from detector.adapters.kafka_member import Member
 from detector.adapters.kafka_publisher import Outdated, Publisher, from_metadata
 from detector.adapters.kafka_state import StateTopic
 from detector.adapters.kafka_topics import Topics, ensure_topics
-from detector.adapters.port import Commands, Committed, Records, Transaction
+from detector.adapters.port import Commands, Committed, Records, Transaction, Watch, unwatched
 from schemas.errors import Rebalanced, TopicError
 
 log = logging.getLogger(__name__)
@@ -244,7 +244,7 @@ class KafkaLog:
 
     # -- the end of a batch, and of the log --------------------------------------------------------------------------
 
-    def commit(self, transaction: Transaction) -> None:
+    def commit(self, transaction: Transaction, watch: Watch = unwatched) -> None:
         """See ``Log.commit``."""
         if not transaction:
             return
@@ -252,7 +252,7 @@ class KafkaLog:
             raise ValueError("a transaction needs offsets: by them the broker checks the member's right to commit")
         identity = self._member.identity
         try:
-            self._publisher.publish(transaction, identity)
+            self._publisher.publish(transaction, identity, watch)
         except Outdated:
             self._member.outdated()
             raise

@@ -16,7 +16,7 @@ from detector.adapters.kafka_clients import DELIVERY_TIMEOUT_MS, Clients, discar
 from detector.adapters.kafka_errors import translate
 from detector.adapters.kafka_state import StateTopic
 from detector.adapters.kafka_topics import Topics
-from detector.adapters.port import Committed, Transaction
+from detector.adapters.port import Committed, Step, Transaction, Watch, unwatched
 from schemas.dead_letter import DeadLetter
 from schemas.errors import BrokerUnavailable, Fenced, Rebalanced, ResidualError, UserError
 
@@ -54,7 +54,7 @@ class Publisher:
         self._failures = 0
         self._producer: KafkaProducer = self._connect(deadline)
 
-    def publish(self, transaction: Transaction, identity: ConsumerGroupMetadata) -> None:
+    def publish(self, transaction: Transaction, identity: ConsumerGroupMetadata, watch: Watch = unwatched) -> None:
         """Make a transaction visible; see ``Log.commit``.
 
         1. begin, 2. send everything, 3. hand over the offsets under the identity that polled the records, 4. wait for
@@ -63,14 +63,19 @@ class Publisher:
         producer = self._producer
         try:
             producer.begin_transaction()  # 1
+            watch(Step.BEGUN)
             owner = self._state.owner_records(record.partition for record in transaction.state)
             futures = self._send(producer, transaction)  # 2
+            watch(Step.SENT)
             producer.send_offsets_to_transaction(self._offsets(transaction.offsets), identity)  # 3
+            watch(Step.OFFSETS)
             for future in futures:  # 4
                 future.get(timeout=DELIVERY_TIMEOUT_MS / 1000 + 5)
+            watch(Step.ACKNOWLEDGED)
             producer.commit_transaction()  # 5
         except Exception as error:
             raise self._failed(error) from error
+        watch(Step.COMMITTED)
         self._state.written(owner)
         self._failures = 0
 

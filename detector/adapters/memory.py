@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 from detector.adapters.partitioner import partition_of
-from detector.adapters.port import Commands, Committed, Records, Transaction
+from detector.adapters.port import Commands, Committed, Records, Step, Transaction, Watch, unwatched
 from schemas.dead_letter import DeadLetter
 from schemas.errors import Fenced, Rebalanced
 
@@ -313,12 +313,14 @@ class MemoryLog:
         with self._broker.lock:
             self._positions.pop(partition, None)
 
-    def commit(self, transaction: Transaction) -> None:
+    def commit(self, transaction: Transaction, watch: Watch = unwatched) -> None:
         """See ``Log.commit``."""
         if not transaction:
             return
         if not transaction.offsets:
             raise ValueError("a transaction needs offsets: by them the broker checks the member's right to commit")
+        for step in (Step.BEGUN, Step.SENT, Step.OFFSETS, Step.ACKNOWLEDGED):
+            watch(step)
         with self._broker.lock:
             self._check_replica()
             group = self._broker.group(self.group)
@@ -328,6 +330,7 @@ class MemoryLog:
             group.write(transaction)
             self._broker.alerts += transaction.alerts
             self._broker.dead_letters += transaction.dead_letters
+        watch(Step.COMMITTED)
 
     def close(self) -> None:
         """See ``Log.close``."""

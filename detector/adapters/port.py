@@ -6,8 +6,9 @@ thread, except where they say otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from schemas.dead_letter import DeadLetter
@@ -69,6 +70,49 @@ class Transaction:
         return bool(self.alerts or self.dead_letters or self.state or self.offsets)
 
 
+class Step(StrEnum):
+    """The points of the delivery protocol at which a process may die, numbered as in ``detector.service``."""
+
+    ASSIGNED = "1 assigned"
+    """Partitions were assigned and nothing of them is loaded."""
+    LOADED = "1 loaded"
+    """The state of one partition is loaded."""
+    REPLAYED = "2 replayed"
+    """Some records of [R, C) have moved the state."""
+    RESTORED = "3 restored"
+    """Everything is as it was at C; no partition is started."""
+    POLLED = "4 polled"
+    """Records have arrived."""
+    SCORED = "4 scored"
+    """A batch is scored; its alerts have joined the open transaction."""
+    BEGUN = "5 begun"
+    """The transaction is open at the broker's and empty."""
+    SENT = "5 sent"
+    """All its records are handed to the client; some may be with the broker."""
+    OFFSETS = "5 offsets"
+    """Its offsets are with the broker."""
+    ACKNOWLEDGED = "5 acknowledged"
+    """All its records are with the broker; nothing is visible."""
+    COMMITTED = "5 committed"
+    """It is visible."""
+    OBEYED = "6 obeyed"
+    """Commands have taken effect here; nothing of it is committed."""
+    DROPPED = "7 dropped"
+    """The group moved on, and what was not committed is forgotten."""
+    FINISHING = "7 finishing"
+    """Told to stop; a batch may be in hand."""
+    LEAVING = "7 leaving"
+    """Everything is committed; the group is not left yet."""
+
+
+#: Told of each step as it is reached.
+Watch = Callable[[Step], None]
+
+
+def unwatched(step: Step) -> None:
+    """Nobody watches."""
+
+
 class Log(Protocol):
     """A partitioned log with a consumer group, transactions and a compacted state beside it.
 
@@ -127,8 +171,8 @@ class Log(Protocol):
         """Deliver nothing of a partition until it is started again."""
         ...
 
-    def commit(self, transaction: Transaction) -> None:
-        """Make all of it visible, atomically, as the member that received the records.
+    def commit(self, transaction: Transaction, watch: Watch = unwatched) -> None:
+        """Make all of it visible, atomically, as the member that received the records. ``watch``: told of the steps 5.
 
         Raises Rebalanced (the group moved on, or the outcome is not known: nothing of the batch may be used again;
         whether it was committed, ``committed`` tells; what is owned is handed out anew, sooner or later), Fenced,

@@ -68,6 +68,9 @@ class Member:
         if self._identity is None or tp not in self.consumer.assignment():
             raise Rebalanced(f"partition {partition} is not owned")
         self.consumer.seek(tp, offset)
+        # What had been fetched when it was halted is kept, and while it is, no more of the partition is fetched. But
+        # kafka-python 3.0.12 does not look at it again where others were read meanwhile: it would stand still for good.
+        self.consumer._fetcher._paused_partition_records.pop(tp, None)
         self.consumer.resume(tp)
         self.started.add(partition)
 

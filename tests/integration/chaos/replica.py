@@ -92,7 +92,7 @@ def _log(settings: DetectorSettings, order: Order) -> Any:
     client = {}
     if order.hasty:
         kafka_clients.DELIVERY_TIMEOUT_MS = kafka_publisher.DELIVERY_TIMEOUT_MS = int(1000 * HASTY_DELIVERY_S)
-        client = {"request_timeout_ms": int(1000 * HASTY_DELIVERY_S) - 100}
+        client = {"request_timeout_ms": int(1000 * HASTY_DELIVERY_S) - 100}  # more than the longest fetch's 2 s
     return kafka(settings, session_timeout_s=order.session_s, transaction_timeout_s=order.transaction_s, client=client)
 
 

@@ -409,7 +409,7 @@ def _mixed(base: Schedule, turn: int, rng: Rng) -> Schedule:
 DECISIONS_MAY_CHANGE = False
 
 #: Seconds after which a send is given up, where a schedule is hasty: less than an open transaction may last.
-HASTY_DELIVERY_S = 1.6
+HASTY_DELIVERY_S = 2.4
 
 KINDS: Mapping[str, Callable[[Schedule, int, Rng], Schedule]] = {
     "kill": _kill,

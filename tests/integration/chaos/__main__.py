@@ -34,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{len(done)} schedules are in the ledger as equal for this code ({code}): not run again")
     bad = []
     try:
-        for number, (seed, outcome) in enumerate(play(seeds, options.lanes, options.without) if seeds else (), 1):
+        for number, (seed, outcome) in enumerate(
+            play(seeds, options.lanes, options.without, options.loud) if seeds else (), 1
+        ):
             one = schedule(seed)
             print(f"{number}/{len(seeds)} {_said(seed, outcome)}", flush=True)
             if outcome.result != ledger.EQUAL:
@@ -92,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         "--without", choices=sorted(PROTECTIONS),
         help="take one protection out, to see that it is missed; nothing is entered in the ledger",
     )  # fmt: skip
+    parser.add_argument("--loud", action="store_true", help="the processes' logs hold what the Kafka client does, too")
     return parser
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -79,8 +80,10 @@ class HarnessError(Exception):
 class Director:
     """Plays one schedule on a ground; ``folder`` takes the logs."""
 
-    def __init__(self, schedule: Schedule, ground: Ground, folder: Path, without: str | None = None) -> None:
-        self.schedule, self._folder, self._without = schedule, folder, without
+    def __init__(
+        self, schedule: Schedule, ground: Ground, folder: Path, without: str | None = None, loud: bool = False
+    ) -> None:
+        self.schedule, self._folder, self._without, self._loud = schedule, folder, without, loud
         self._victim: Broker | None = ground.victim if schedule.breaks_broker else None
         self._bootstrap = self._victim.bootstrap if self._victim else ground.bootstrap
         self._proxies: list[Proxy] = ground.proxies(schedule.breaks_broker) if schedule.proxied else []
@@ -92,6 +95,7 @@ class Director:
         self._settings: dict[int, dict[str, Any]] = {}  # by replica, those of its lives so far
         self._timers: list[tuple[float, Callable[[], None]]] = []
         self._began = time.monotonic()
+        self._repair: threading.Thread | None = None
         self._over = False
         self._starts = 0
         self._struck: list[Strike] = []
@@ -127,6 +131,8 @@ class Director:
         reader.start()
         producer = KafkaProducer(bootstrap_servers=self._bootstrap, acks="all", reconnect_backoff_max_ms=500)
         try:
+            for topic in (self._names.topics.readings, self._names.topics.commands):
+                producer.partitions_for(topic)  # while the broker is there
             self._start(0)
             self._send_all(producer)
             self._until_the_end(reader)
@@ -192,7 +198,7 @@ class Director:
 
     def _left(self, reader: StateReader) -> str | None:
         """What is not done yet; None where no trouble is left, all is committed and all that was said is considered."""
-        if self._timers or any(actor.frozen for actor in self._actors) or not self._somebody_works():
+        if self._in_trouble or not self._somebody_works():
             return "nobody works"
         partitions = range(self.schedule.shape.partitions)
         ends = self._desk.ends(self._names.topics.readings, partitions)
@@ -231,7 +237,7 @@ class Director:
         log = self._folder / f"replica-{number}.log"
         order = replica.Order(
             flags, life.strikes, self.schedule.session_s, self.schedule.transaction_s, self.schedule.hasty, str(log),
-            self._without,
+            self._without, self._loud,
         )  # fmt: skip
         process, pipe = replica.start(order)
         self._actors.append(Actor(number, name, process, pipe, log))
@@ -272,7 +278,9 @@ class Director:
         code = actor.process.exitcode
         self._note(f"{actor.replica} (process {actor.process.pid}) ended with {code}")
         troubled = any(strike.what not in (What.KILL, What.STOP, What.FULL) for strike in self._struck)
-        allowed = {-signal.SIGKILL} | ({0} if actor.stopped else set()) | ({75} if troubled else set())
+        allowed = {-signal.SIGKILL} | ({75} if troubled else set())
+        if actor.stopped:  # before it has begun to listen, and after it has ended in its mind, SIGTERM ends it at once
+            allowed |= {0} | ({-signal.SIGTERM} if troubled or Step.ASSIGNED.value not in actor.steps else set())
         if code not in allowed:
             said = actor.log.read_text(errors="replace").splitlines() if actor.log.exists() else []
             self._problems.append(f"replica {actor.replica} ended with {code}: {(said or ['not a word'])[-1]}")
@@ -286,8 +294,16 @@ class Director:
         deadline = time.monotonic() + STOP_S
         while self._actors and time.monotonic() < deadline:
             self._turn(deadline)
+        self._ask_where()
         for actor in self._actors:
             self._problems.append(f"replica {actor.replica} did not end within {STOP_S:.0f} s after SIGTERM")
+
+    def _ask_where(self) -> None:
+        """Let each process write down where it stands."""
+        for actor in self._actors:
+            if actor.process.is_alive():
+                os.kill(actor.process.pid, signal.SIGUSR1)
+        self._run(0.5)
 
     def _clear_away(self) -> None:
         """Whatever happened: no process is left, the broker is well and so is the network."""
@@ -299,6 +315,8 @@ class Director:
         for _, heal in self._timers:
             with contextlib.suppress(Exception):
                 heal()
+        if self._repair is not None:
+            self._repair.join()
         with contextlib.suppress(Exception):
             self._desk.close()
 
@@ -314,9 +332,10 @@ class Director:
         """Let things happen until something is so; the time counts from the last trouble on."""
         deadline = time.monotonic() + seconds
         while not happened():
-            if self._timers or any(actor.frozen for actor in self._actors):
+            if self._in_trouble:
                 deadline = time.monotonic() + seconds
             if time.monotonic() > deadline:
+                self._ask_where()
                 raise HarnessError(f"{otherwise()}, within {seconds:.0f} s")
             self._turn(time.monotonic() + 0.1)
 
@@ -388,14 +407,32 @@ class Director:
     def _break_broker(self, strike: Strike) -> None:
         broker = self._victim
         assert broker is not None
-        if broker.pid is None:  # it is down already
+        if broker.pid is None or (self._repair is not None and self._repair.is_alive()):  # it is down already
             return
         if strike.what is What.BROKER_KILL:
             broker.kill()
-            self._later(strike.seconds, lambda: (self._note("the broker starts"), broker.start()))
+            self._later(strike.seconds, self._mend_broker)
         else:
             broker.pause()
-            self._later(strike.seconds, lambda: (self._note("the broker wakes"), broker.pid and broker.resume()))
+            self._later(strike.seconds, self._wake_broker)
+
+    def _mend_broker(self) -> None:
+        """On a thread of its own: it takes 4 s and more, and the others go on meanwhile."""
+        self._note("the broker starts")
+        assert self._victim is not None
+        self._repair = threading.Thread(target=self._victim.start, name="repair")
+        self._repair.start()
+
+    def _wake_broker(self) -> None:
+        self._note("the broker wakes")
+        if self._victim is not None and self._victim.pid is not None:
+            self._victim.resume()
+
+    @property
+    def _in_trouble(self) -> bool:
+        """Something will pass, and has not yet."""
+        repairing = self._repair is not None and self._repair.is_alive()
+        return bool(self._timers) or repairing or any(actor.frozen for actor in self._actors)
 
     def _break_net(self, proxy: Proxy, strike: Strike) -> None:
         ways = ("broker", "client") if strike.towards == "both" else (strike.towards,)

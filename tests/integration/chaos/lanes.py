@@ -17,7 +17,9 @@ from integration.chaos.replica import FORKS
 from integration.chaos.schedule import schedule
 
 
-def play(seeds: Sequence[int], lanes: int = 2, without: str | None = None) -> Iterator[tuple[int, Outcome]]:
+def play(
+    seeds: Sequence[int], lanes: int = 2, without: str | None = None, loud: bool = False
+) -> Iterator[tuple[int, Outcome]]:
     """The outcome of each seed's schedule, as they end.
 
     Raises Missing where Java, Maven or Go is not there.
@@ -34,7 +36,7 @@ def play(seeds: Sequence[int], lanes: int = 2, without: str | None = None) -> It
         pipes = []
         for lane in range(lanes):
             doors = broker.doors[DOORS * lane : DOORS * (lane + 1)]
-            pipes.append(stack.enter_context(_lane(broker.bootstrap, doors, folder / f"lane-{lane}", without)))
+            pipes.append(stack.enter_context(_lane(broker.bootstrap, doors, folder / f"lane-{lane}", without, loud)))
         # the first lane has what may be broken, and helps out with the others when that is done
         waiting = {pipe: [broken, others] if pipe is pipes[0] else [others] for pipe in pipes}
         busy = [pipe for pipe in pipes if _hand_out(pipe, waiting[pipe])]
@@ -57,9 +59,9 @@ def _hand_out(pipe: Connection, queues: list[list[int]]) -> bool:
 
 
 @contextlib.contextmanager
-def _lane(bootstrap: str, doors: Sequence[Door], folder: Path, without: str | None) -> Iterator[Connection]:
+def _lane(bootstrap: str, doors: Sequence[Door], folder: Path, without: str | None, loud: bool) -> Iterator[Connection]:
     ours, theirs = FORKS.Pipe()
-    process = FORKS.Process(target=_run_lane, args=(theirs, bootstrap, list(doors), folder, without))
+    process = FORKS.Process(target=_run_lane, args=(theirs, bootstrap, list(doors), folder, without, loud))
     process.start()
     theirs.close()
     try:
@@ -70,12 +72,14 @@ def _lane(bootstrap: str, doors: Sequence[Door], folder: Path, without: str | No
         process.kill()
 
 
-def _run_lane(pipe: Connection, bootstrap: str, doors: list[Door], folder: Path, without: str | None) -> None:
+def _run_lane(
+    pipe: Connection, bootstrap: str, doors: list[Door], folder: Path, without: str | None, loud: bool
+) -> None:
     folder.mkdir(parents=True)
     ground = Ground(bootstrap, doors, folder)
     try:
         while (seed := _next(pipe)) is not None:
-            pipe.send((seed, _play(seed, ground, folder, without)))
+            pipe.send((seed, _play(seed, ground, folder, without, loud)))
     finally:
         ground.close()
         for model in ("plain", "seasonal"):
@@ -89,11 +93,11 @@ def _next(pipe: Connection) -> Any:
         return None
 
 
-def _play(seed: int, ground: Ground, folder: Path, without: str | None) -> Outcome:
+def _play(seed: int, ground: Ground, folder: Path, without: str | None, loud: bool) -> Outcome:
     own = folder / f"seed-{seed}"
     own.mkdir()
     try:
-        outcome = Director(schedule(seed), ground, own, without).play()
+        outcome = Director(schedule(seed), ground, own, without, loud).play()
     except Exception as error:  # of the harness: said, kept, and the next one goes on
         (own / "traceback.txt").write_text(traceback.format_exc())
         return Outcome(f"{type(error).__name__}: {error}", 0.0, folder=own)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import logging
 import multiprocessing
 import os
@@ -57,6 +58,8 @@ class Order:
     """File for what it says."""
     without: str | None = None
     """The protection that is taken out."""
+    loud: bool = False
+    """The Kafka client says all that it does."""
 
 
 def start(order: Order) -> tuple[Any, Connection]:
@@ -75,10 +78,11 @@ def _main(order: Order, pipe: Connection) -> None:
     os.dup2(out, 1)
     os.dup2(out, 2)
     os.close(out)
+    faulthandler.register(signal.SIGUSR1)  # where it stands, when somebody wants to know
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
     )
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    logging.getLogger("kafka").setLevel(logging.DEBUG if order.loud else logging.CRITICAL)
     if order.without is not None:
         PROTECTIONS[order.without]()
     try:

@@ -13,6 +13,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import MemberToRemove, NewTopic, OffsetSpec
 from kafka.errors import KafkaError
 
+from detector.adapters.kafka_clients import FetchedRecords
 from detector.adapters.kafka_topics import Topics, ensure_topics
 
 T = TypeVar("T")
@@ -147,7 +148,7 @@ class Desk:
 
 
 def _consumer(bootstrap: str) -> KafkaConsumer:
-    return KafkaConsumer(
+    consumer = KafkaConsumer(
         bootstrap_servers=bootstrap,
         group_id=None,
         auto_offset_reset="earliest",
@@ -157,6 +158,8 @@ def _consumer(bootstrap: str) -> KafkaConsumer:
         fetch_max_wait_ms=100,
         reconnect_backoff_max_ms=500,
     )
+    consumer._fetcher.PartitionRecords = FetchedRecords  # or no compacted topic could be read to its end
+    return consumer
 
 
 def _read(bootstrap: str, topic: str, ends: Mapping[int, int]) -> list[Found]:

@@ -2,13 +2,15 @@
 #   PYTHON      Python 3.11 or newer to make the environment with (the first fitting one of python3, python3.13 …)
 #   VENV        where the environment lies (.venv)
 #   EXTRA       cpu or gpu: the build of ONNX Runtime (gpu where an NVIDIA driver answers)
-#   DEMO_ARGS, TEST_ARGS, BENCH_ARGS, KAFKA_ARGS   handed on to the command
+#   DEMO_ARGS, TEST_ARGS, BENCH_ARGS, KAFKA_ARGS, CHAOS_ARGS   handed on to the command
+#   SEEDS       A-B: the schedules that `make chaos` plays (1-20)
 # Settings of pip (an index, a proxy, a cache) are the user's own and are honoured.
 
 SHELL := /bin/sh
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+SEEDS ?= 1-20
 ifdef PYTHON
 PYTHONS := $(PYTHON)
 else
@@ -16,7 +18,7 @@ PYTHONS := python3 python3.13 python3.12 python3.11
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench kafka
+.PHONY: help setup demo test check bench chaos kafka
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## */\1|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -27,7 +29,7 @@ demo: $(READY)  ## watch this machine: learn what is normal, provoke faults, cat
 	$(BIN)/python -m trainer.demo $(DEMO_ARGS)
 
 # The demo measures this machine: it runs by itself, after what may share it.
-test: $(READY)  ## run the tests, fast ones first; those with Kafka need Java 17 and Maven
+test: $(READY)  ## run the tests, fast ones first; those with Kafka need Java 17 and Maven, some of them Go
 ifdef TEST_ARGS
 	$(BIN)/python -m pytest $(TEST_ARGS)
 else
@@ -44,6 +46,9 @@ check: $(READY)  ## style, types, the direction of imports, the JSON Schema file
 
 bench: $(READY)  ## measure readings per CPU-second, beside what one would do without this
 	$(BIN)/python tests/bench/run.py $(BENCH_ARGS)
+
+chaos: $(READY)  ## play schedules of faults over a real Kafka against the oracle (Java 17, Maven and Go)
+	$(BIN)/python tests/integration/chaos $(SEEDS) $(CHAOS_ARGS)
 
 kafka:  ## run a local Apache Kafka at 127.0.0.1:9092 until ctrl-C (Java 17 and Maven)
 	@for p in $(PYTHONS); do "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full
 def ended(*arguments: str) -> int:
     """The exit code of a Python whose errors go where there is no space."""
     with FULL.open("wb", buffering=0) as full:
-        return subprocess.run([sys.executable, *arguments], stderr=full, stdout=full, timeout=60, check=False).returncode
+        return subprocess.run(
+            [sys.executable, *arguments], stderr=full, stdout=full, timeout=60, check=False
+        ).returncode
 
 
 def test_the_watchdog_ends_the_process() -> None:

@@ -6,7 +6,9 @@ Exit codes: 0 all equal to the oracle; 1 some are not; 2 something is missing on
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,9 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if done:
             print(f"{len(done)} schedules are in the ledger as equal for this code ({code}): not run again")
     bad = []
+    folder = Path(tempfile.mkdtemp(prefix="residual-chaos-"))
     try:
         tasks = [Task(seed, options.without, options.loud) for seed in seeds]
-        for number, (task, outcome) in enumerate(play(tasks, options.lanes) if tasks else (), 1):
+        for number, (task, outcome) in enumerate(play(tasks, folder, options.lanes) if tasks else (), 1):
             seed, one = task.seed, schedule(task.seed)
             print(f"{number}/{len(seeds)} {_said(seed, outcome)}", flush=True)
             if outcome.result != ledger.EQUAL:
@@ -53,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("chaos: interrupted; what was run is in the ledger", file=sys.stderr)
         return 130
+    finally:
+        if not any(folder.glob("*/seed-*")):
+            shutil.rmtree(folder, ignore_errors=True)
     if options.without is None:
         _count(code, options.seeds)
     if bad:

@@ -29,8 +29,8 @@ class Task:
     """The logs hold what the Kafka client does, too."""
 
 
-def play(tasks: Sequence[Task], lanes: int = 2) -> Iterator[tuple[Task, Outcome]]:
-    """The outcome of each task, as they end.
+def play(tasks: Sequence[Task], folder: Path, lanes: int = 2) -> Iterator[tuple[Task, Outcome]]:
+    """The outcome of each task, as they end. ``folder`` takes the logs of those that are not equal.
 
     Raises Missing where Java, Maven or Go is not there.
     """
@@ -38,7 +38,6 @@ def play(tasks: Sequence[Task], lanes: int = 2) -> Iterator[tuple[Task, Outcome]
         server()  # its absence is said once, at the start
     broken = [task for task in tasks if schedule(task.seed).breaks_broker]
     others = [task for task in tasks if not schedule(task.seed).breaks_broker]
-    folder = Path(tempfile.mkdtemp(prefix="residual-chaos-"))
     with contextlib.ExitStack() as stack:
         broker = stack.enter_context(DoorBroker(DOORS * lanes, lasting=True))
         pipes = []
@@ -50,11 +49,12 @@ def play(tasks: Sequence[Task], lanes: int = 2) -> Iterator[tuple[Task, Outcome]
         busy = [pipe for pipe in pipes if _hand_out(pipe, waiting[pipe])]
         while busy:
             for pipe in wait(busy):
-                yield pipe.recv()
+                try:
+                    yield pipe.recv()
+                except EOFError:
+                    raise RuntimeError("a lane ended in the middle of a schedule: its words are above") from None
                 if not _hand_out(pipe, waiting[pipe]):
                     busy.remove(pipe)
-    if not any(folder.glob("*/seed-*")):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _hand_out(pipe: Connection, queues: list[list[Task]]) -> bool:
@@ -100,8 +100,8 @@ def _next(pipe: Connection) -> Task | None:
 
 
 def _play(task: Task, ground: Ground, folder: Path) -> Outcome:
-    own = folder / (f"seed-{task.seed}" + (f"-without-{task.without}" if task.without else ""))
-    own.mkdir()
+    name = f"seed-{task.seed}-" + (f"without-{task.without}-" if task.without else "")
+    own = Path(tempfile.mkdtemp(prefix=name, dir=folder))
     try:
         outcome = Director(schedule(task.seed), ground, own, task.without, task.loud).play()
     except Exception as error:  # of the harness: said, kept, and the next one goes on

@@ -42,7 +42,7 @@ class Wanted:
 
 
 class LostEntryError(AssertionError):
-    """The journal was not seen whole, so that nothing can be said: not the product's fault."""
+    """The journal was not seen whole: an entry was lost, or was compacted away before it was read."""
 
 
 def journal_of(state: Iterable[Found]) -> dict[int, list[Entry]]:

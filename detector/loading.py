@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 from detector.adapters.folder import read_model
 from detector.engine.engine import Engine
@@ -18,32 +17,20 @@ log = logging.getLogger(__name__)
 def load_engine(settings: DetectorSettings) -> Engine:
     """The engine of a model folder under these settings. Raises ModelError."""
     model = read_model(settings.model)
+    engine = Engine(model, policy(settings, model), settings.threads)
     if settings.false_alarms is not None:
-        model = promising(model, settings.false_alarms)
-    return Engine(model, policy(settings, model), settings.threads)
+        engine.judge_by(engine.policy, settings.false_alarms)
+        _say_where_too_rare(model, settings.false_alarms)
+    return engine
 
 
-def promising(model: Model, false_alarms: str) -> Model:
-    """The model with the thresholds of another promise, from its own tail; nothing is fitted."""
-    calibration, streams = model.manifest.calibration, model.streams
-    rate = Promise.parse(false_alarms).per_day(len(streams.names))
-    level = streams.tail.level(rate)
-    if rate < streams.tail.rates.min(initial=float("inf")):
+def _say_where_too_rare(model: Model, false_alarms: str) -> None:
+    tail, streams = model.streams.tail, len(model.streams.names)
+    if Promise.parse(false_alarms).per_day(streams) < tail.rates.min(initial=float("inf")):
         log.warning(
             "--false-alarms %s is rarer than the model's data can tell: the thresholds are those of one in %.3g days",
-            false_alarms, 1 / streams.tail.rates[-1],
+            false_alarms, 1 / tail.rates[-1],
         )  # fmt: skip
-    changed = {
-        "false_alarms": false_alarms,
-        "rate": rate,
-        "threshold": max(level, calibration.floor),
-        "interval": None,
-    }
-    return Model(
-        model.manifest.model_copy(update={"calibration": calibration.model_copy(update=changed)}),
-        model.graph,
-        replace(streams, threshold=streams.tail.threshold(rate, streams.factor, calibration.floor)),
-    )
 
 
 def policy(settings: DetectorSettings, model: Model) -> Policy:

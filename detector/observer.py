@@ -25,6 +25,15 @@ class Observer:
     def lost(self, what: str, records: int) -> None:
         """Retention deleted records before they were scored (``unscored``) or while they were needed (``replay``)."""
 
+    def cold(self, partition: int) -> None:
+        """A partition that was watched before starts without its past."""
+
+    def evicted(self, streams: int) -> None:
+        """So many streams were forgotten to make room for others."""
+
+    def repeated(self, streams: int) -> None:
+        """So many streams are met in several partitions."""
+
     def stage(self, name: str, seconds: float) -> None:
         """A stage of a batch took this long."""
 

@@ -25,8 +25,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,23 +36,22 @@ from detector.adapters.port import (
     Committed,
     Log,
     Records,
-    StateRecord,
     Step,
     Transaction,
     Watch,
     unwatched,
 )
-from detector.checkpoints import Checkpoint, Progress, Stored, incident_record
+from detector.checkpoints import Checkpoint, Progress, incident_record
 from detector.decoding.decoded import Decoded, Decoder
 from detector.engine.alerts import Published
 from detector.engine.engine import Engine, Scored
-from detector.engine.readings import Readings
 from detector.engine.streams import bucket_of
-from detector.journal import Entry, Journal
+from detector.journal import Evicted
 from detector.observer import Observer
+from detector.restoration import Restoration
+from detector.rules import Rules
 from schemas.command import Command
 from schemas.errors import Rebalanced
-from schemas.moment import MILLISECOND_NS, parse_time
 from schemas.settings import DetectorSettings
 
 log_ = logging.getLogger(__name__)
@@ -65,6 +64,15 @@ CATCHING_UP_POLL_S = 0.03
 
 #: Seconds between looks at how far behind the partitions are.
 LAG_S = 5.0
+
+#: Of the streams that a partition may hold, one in so many is forgotten beyond what is needed: room for a while.
+EVICTED_AT_ONCE = 20
+
+#: Streams that one entry of the journal names: of 1 kB each they would still be far under the limit of a record.
+EVICTED_OF_AN_ENTRY = 500
+
+#: Seconds of checkpoints' budget that may be saved up while nothing is written.
+MOST_SAVED_UP_S = 10.0
 
 #: Seconds between looks at the commands topic, where none is known to wait.
 COMMANDS_S = 1.0
@@ -84,6 +92,11 @@ class Batch:
             self.began = now
         self.records += records
         self.count += sum(len(r.values) for r in records)
+
+    def drop(self, partitions: Collection[int]) -> None:
+        """Take out what came from these."""
+        self.records = [records for records in self.records if records.partition not in partitions]
+        self.count = sum(len(r.values) for r in self.records)
 
 
 class Service:
@@ -106,13 +119,15 @@ class Service:
         self._on_published = on_published
         self._watch = watch
         self._group = engine.model.manifest.group
+        self._rules = Rules(engine, decoder)
+        self._restoration = Restoration(log, engine, self._rules, settings, self._observer, watch, self._stop)
         self._progress: dict[int, Progress] = {}
+        self._halted: dict[int, int] = {}  # partitions in hand that stand still, and where
         self._batch = Batch()
         self._open = Transaction()
         self._published: list[Published] = []
         self._committed_at = self._looked_at = self._lag_at = time.monotonic()
-        self._incidents: dict[int, dict[str, bytes]] = {}
-        self._entries: dict[int, deque[Entry]] = {}  # by partition, those that a replay has not come to yet
+        self._budget = 0.0  # bytes of checkpoints that may be written; below 0: what was written ahead
         self._commands = (0, 0)  # bounds of the commands topic at the last restore
         self._look_at = 0.0  # when to look for commands again
 
@@ -130,7 +145,7 @@ class Service:
                     if self._settings.stop_at_end and self._reached(goal, idle):
                         break
                 except Rebalanced as moved:
-                    self._drop(str(moved))
+                    self._drop(moved)
             self._finish()
         finally:
             self._observer.ready(False, "stopping")
@@ -140,7 +155,7 @@ class Service:
         """One turn of the loop; True when nothing arrived and no batch waits."""
         assigned = self._log.take_assignment()
         if assigned is not None:
-            self._restore(assigned)
+            self._take_over(assigned)
             if self._stop.is_set():
                 return False
         self._obey()
@@ -154,155 +169,45 @@ class Service:
 
     # -- 1 to 3: restore ---------------------------------------------------------------------------------------------
 
-    def _restore(self, partitions: frozenset[int]) -> None:
+    def _take_over(self, owned: frozenset[int]) -> None:
+        """Restore what is owned and not in hand; what was kept goes on afterwards where it was."""
         began = time.monotonic()
-        self._forget()
-        self._observer.ready(False, "restoring")
-        self._observer.assigned(partitions)
+        gained = owned - self._progress.keys()
+        self._observer.assigned(owned)
         self._watch(Step.ASSIGNED)
-        self._commands = self._log.commands_bounds()
-        starts = {}
-        for partition in sorted(partitions):
-            self._observer.beat()
-            starts[partition] = self._restore_one(partition)
-            self._watch(Step.LOADED)
-        self._replay({p: at for p, at in starts.items() if at < self._progress[p].offset})
-        if self._stop.is_set():  # half restored: nothing of it may be committed
-            self._forget()
-            return
-        for partition in sorted(partitions):
-            for entry in self._entries.pop(partition, ()):  # of C itself
-                self._replay_entry(partition, entry)
-            self._engine.set_incidents(partition, self._incidents.pop(partition, {}))  # 3
-        self._watch(Step.RESTORED)
-        for partition, at in starts.items():
-            self._log.start(partition, max(at, self._progress[partition].offset))
+        if gained:
+            self._observer.ready(False, "restoring")
+            self._hold_on()
+            self._commands = self._log.commands_bounds()
+            restored = self._restoration.run(gained, self._commands)
+            if restored is None:  # half restored: nothing of it may be committed
+                self._forget(gained)
+                return
+            for partition, part in restored.items():
+                self._progress[partition] = part.progress
+                self._open.state += part.writes
+                self._publish(part.published)
+                self._halted[partition] = part.start
+        self._go_on()
+        self._check_topic()
         self._look_at = 0.0  # what operators said meanwhile comes first
         self._observer.ready(True, "watching")
-        log_.info("owns partitions %s, restored in %.1f s", sorted(partitions), time.monotonic() - began)
+        log_.info("owns partitions %s, restored %s in %.1f s", sorted(owned), sorted(gained), time.monotonic() - began)
 
-    def _restore_one(self, partition: int) -> int:
-        """Load a partition's state; returns the offset to go on from (R), and notes C in its progress."""
-        committed = self._log.committed(partition)  # first: it waits for transactions that are still open
-        records = self._log.read_state(partition)
-        first, end = self._log.bounds(partition)
-        if committed is None or committed.replay_from is None or committed.offset > end:
-            return self._cold(partition, committed, records, end)
-        stored = Stored.parse(self._group, partition, records)
-        progress = self._progress[partition] = Progress(committed.offset, stored.chunks)
-        for checkpoint in stored.checkpoints:
-            self._engine.load(partition, checkpoint.data)
-            progress.saved[checkpoint.bucket] = checkpoint.offset
-            progress.entries[checkpoint.bucket] = checkpoint.entries
-        self._open_journal(partition, stored.journal)
-        self._incidents[partition] = stored.incidents
-        if committed.offset < first:
-            self._lost(partition, "unscored", first - committed.offset)
-            progress.offset = first
-        elif committed.replay_from < first:
-            self._lost(partition, "replay", first - committed.replay_from)
-        return max(committed.replay_from, first)
+    def _hold_on(self) -> None:
+        """Stop what is in hand while others are replayed: a replay polls, and only what it asked for may come."""
+        if self._progress and self._batch.count:
+            self._process_batch()
+        if self._published or self._open.dead_letters:
+            self._commit()  # nobody should wait for a restore
+        for partition, position in self._log.positions().items():
+            self._halted[partition] = position
+            self._log.halt(partition)
 
-    def _cold(self, partition: int, committed: Committed | None, records: dict[bytes, bytes], end: int) -> int:
-        """Nothing to go on from: whatever the state topic holds for the partition is ignored and deleted."""
-        if committed is not None and committed.offset <= end:
-            start = committed.offset  # somebody set the group's offset by hand: that is where to begin
-            log_.warning("partition %d: offset %d was committed by another program; starting cold", partition, start)
-        else:
-            start = self._first_offset(partition)
-            if committed is not None:
-                log_.warning(
-                    "partition %d: offset %d was committed but the topic ends at %d (made anew?); starting cold at %d",
-                    partition, committed.offset, end, start,
-                )  # fmt: skip
-        self._open.state += [StateRecord(partition, key, None) for key in records]
-        self._progress[partition] = Progress(-1)
-        self._open_journal(partition, None)
-        return start
-
-    def _open_journal(self, partition: int, journal: Journal | None) -> None:
-        """Go on with a partition's journal; where it has none, what operators have said so far was not meant for it."""
-        first, end = self._commands
-        known = journal is not None and first <= journal.considered <= end
-        if journal is None:
-            journal = Journal(considered=end)
-        elif not known:
-            log_.warning(
-                "partition %d: commands up to %d were considered, and there are %d to %d (made anew?): from %d on",
-                partition, journal.considered, first, end, first,
-            )  # fmt: skip
-            journal.considered = first
-        if not known:
-            self._open.state.append(journal.cursor(self._group, partition))
-        self._progress[partition].journal = journal
-        self._entries[partition] = deque(journal.entries)
-
-    def _first_offset(self, partition: int) -> int:
-        first, end = self._log.bounds(partition)
-        match self._settings.start:
-            case "earliest":
-                return first
-            case "latest":
-                return end
-            case moment:
-                return self._log.offset_at(partition, parse_time(moment) // MILLISECOND_NS)
-
-    def _lost(self, partition: int, what: str, count: int) -> None:
-        log_.warning(
-            "partition %d: %d %s records were deleted by the topic's retention; their streams see a gap",
-            partition, count, what,
-        )  # fmt: skip
-        self._observer.lost(what, count)
-
-    def _replay(self, starts: dict[int, int]) -> None:
-        """Move the state from R to C. Records from C on that come along are left for later: they will come again."""
-        left = dict(starts)
-        for partition, offset in starts.items():
-            self._log.start(partition, offset)
-        while left and not self._stop.is_set():
-            self._observer.beat()
-            for records in self._log.poll(IDLE_POLL_S, self._settings.batch_size):
-                until = self._progress[records.partition].offset
-                cut = int(np.searchsorted(records.offsets, until))
-                self._replay_part(_part(records, 0, cut))
-                self._watch(Step.REPLAYED)
-            positions = self._log.positions()
-            for partition in [p for p in left if positions.get(p, -1) >= self._progress[p].offset]:
-                self._log.halt(partition)
-                del left[partition]
-
-    def _replay_part(self, records: Records) -> None:
-        """Records of one partition, with the journal's entries in their places."""
-        entries, at = self._entries[records.partition], 0
-        while entries and len(records.offsets) and entries[0].offset <= records.offsets[-1]:
-            cut = int(np.searchsorted(records.offsets, entries[0].offset))
-            self._replay_records(_part(records, at, cut))
-            self._replay_entry(records.partition, entries.popleft())
-            at = cut
-        self._replay_records(_part(records, at, len(records.offsets)))
-
-    def _replay_entry(self, partition: int, entry: Entry) -> None:
-        """What came of it is published already; only the state moves, where its checkpoint does not hold the entry."""
-        progress, stream = self._progress[partition], entry.command.stream
-        bucket = bucket_of(stream, self._engine.streams.buckets)
-        if entry.number < progress.entries[bucket] or stream not in self._engine.streams.of_partition(partition):
-            return  # (a stream is unknown here where retention deleted the records that told of it)
-        self._engine.apply(partition, entry.command)
-        progress.touch(np.array([bucket]), np.array([entry.offset]), time.monotonic())
-
-    def _replay_records(self, records: Records) -> None:
-        if not len(records.offsets):
-            return
-        decoded = self._decoder.decode(records)
-        readings, partition = decoded.readings, records.partition
-        buckets = self._engine.buckets(readings)
-        fresh = decoded.offsets >= self._progress[partition].saved[buckets]
-        if not fresh.all():
-            kept = np.flatnonzero(fresh)
-            names = [readings.streams[n] for n in kept.tolist()]
-            readings = Readings(partition, names, readings.times[kept], readings.values[kept])
-        self._engine.process([readings])
-        self._progress[partition].touch(buckets[fresh], decoded.offsets[fresh], time.monotonic())
+    def _go_on(self) -> None:
+        for partition, position in sorted(self._halted.items()):
+            self._log.start(partition, position)
+        self._halted.clear()
 
     # -- 4: batches --------------------------------------------------------------------------------------------------
 
@@ -329,6 +234,7 @@ class Service:
         began = time.monotonic()
         decoded = [self._decoder.decode(r) for r in self._batch.records]
         ready = time.monotonic()
+        self._make_room(decoded)
         scored = self._engine.process([d.readings for d in decoded])
         done = time.monotonic()
         self._note_changes(decoded, scored, done)
@@ -341,10 +247,47 @@ class Service:
         self._batch = Batch()
         self._watch(Step.SCORED)
 
+    def _make_room(self, decoded: list[Decoded]) -> None:
+        """Where a partition would hold more streams than it may, those unheard for longest are forgotten.
+
+        Rarely and many at a time: it costs a look at all of them and an entry in the journal, since what a replay would
+        choose depends on what it has loaded. The ceiling is passed by what a single batch brings, never by more.
+        """
+        most, arrived = self._settings.max_streams, Counter[int]()
+        for d in decoded:
+            arrived[d.readings.partition] += len(d.readings)
+        for partition, count in arrived.items():
+            known = self._engine.streams.of_partition(partition)
+            if not known or len(known) + count <= most:
+                continue
+            named = {name for d in decoded if d.readings.partition == partition for name in d.readings.streams}
+            over = len(known) + len(named - known.keys()) - most
+            if over <= 0 or not named - known.keys():
+                continue
+            wanted = over + most // EVICTED_AT_ONCE
+            oldest = self._engine.longest_unheard(partition, wanted + len(named))
+            chosen = [stream for stream in oldest if stream not in named][:wanted]
+            offset = min(r.offsets[0] for r in self._batch.records if r.partition == partition)
+            for at in range(0, len(chosen), EVICTED_OF_AN_ENTRY):
+                self._evict(partition, offset, chosen[at : at + EVICTED_OF_AN_ENTRY])
+
+    def _evict(self, partition: int, offset: int, streams: list[str]) -> None:
+        """They are forgotten before the record with ``offset``."""
+        progress = self._progress[partition]
+        self._open.state.append(progress.journal.add(self._group, partition, offset, Evicted(streams=tuple(streams))))
+        self._open.state.append(progress.journal.cursor(self._group, partition))
+        self._publish(self._engine.evict(partition, streams))
+        buckets = np.unique([bucket_of(stream, self._engine.streams.buckets) for stream in streams])
+        progress.touch(buckets, np.full(len(buckets), offset), time.monotonic())
+        log_.warning(
+            "partition %d: more than %d streams; %d that were unheard for longest are forgotten, from %r on",
+            partition, self._settings.max_streams, len(streams), streams[0],
+        )  # fmt: skip
+        self._observer.evicted(len(streams))
+
     def _publish(self, published: list[Published]) -> None:
         """Alerts and their incident records join the open transaction."""
         for event in published:
-            self._open.alerts.append((event.stream.encode(), event.alert.to_bytes()))
             self._open.state.append(incident_record(self._group, event.partition, event.stream, event.record))
         self._published += published
 
@@ -359,7 +302,7 @@ class Service:
     # -- 5: commit ---------------------------------------------------------------------------------------------------
 
     def _commit_is_due(self, idle: bool) -> bool:
-        if self._open.alerts or self._open.dead_letters:
+        if self._published or self._open.dead_letters:
             return True
         if idle and self._settings.stop_at_end:
             return self._moved() or bool(self._open.state)
@@ -372,25 +315,30 @@ class Service:
 
     def _moved(self) -> bool:
         """Some position is not the committed one."""
-        return any(self._progress[p].offset != at for p, at in self._log.positions().items() if p in self._progress)
+        return any(self._progress[p].offset != at for p, at in self._positions().items() if p in self._progress)
+
+    def _positions(self) -> dict[int, int]:
+        """Next offset of every partition in hand."""
+        return {**self._halted, **self._log.positions()}
 
     def _commit(self) -> None:
         began = time.monotonic()
         transaction, self._open = self._open, Transaction()
-        positions = {p: at for p, at in self._log.positions().items() if p in self._progress}
+        published, self._published = self._published, []
+        transaction.alerts = [(event.stream.encode(), event.alert.to_bytes()) for event in published]
+        positions = {p: at for p, at in self._positions().items() if p in self._progress}
         self._add_checkpoints(transaction, positions, began)
         written = {record.partition for record in transaction.state}
         for partition, offset in positions.items():
             progress = self._progress[partition]
             if offset != progress.offset or partition in written:
                 replay_from = progress.replay_from(offset)
-                transaction.offsets[partition] = Committed(offset, replay_from)
+                transaction.offsets[partition] = Committed(offset, replay_from, self._restoration.topic_id)
                 transaction.state += progress.journal.forget(self._group, partition, replay_from)
         self._log.commit(transaction, self._watch)
         for partition, committed in transaction.offsets.items():
             self._progress[partition].offset = committed.offset
         self._committed_at = time.monotonic()
-        published, self._published = self._published, []
         self._observer.committed(
             transaction, [event.alert.type.value for event in published], self._committed_at - began
         )
@@ -401,11 +349,12 @@ class Service:
 
     def _add_checkpoints(self, transaction: Transaction, positions: dict[int, int], now: float) -> None:
         """The checkpoints whose turn it is: oldest change first, as many as the budget since the last commit allows."""
-        budget = self._settings.checkpoint_bytes * min(max(now - self._committed_at, 0.0), 10.0)
+        rate = self._settings.checkpoint_bytes
+        self._budget = min(self._budget + rate * (now - self._committed_at), rate * MOST_SAVED_UP_S)
         before = now - self._settings.checkpoint_age
         due = [(since, p, bucket) for p in positions for since, bucket in self._progress[p].due(before)]
         for _, partition, bucket in sorted(due):  # over all partitions: a busy one must not starve the others
-            if budget <= 0:
+            if self._budget <= 0:
                 break
             progress, offset = self._progress[partition], positions[partition]
             data = self._engine.dump(partition, bucket)
@@ -413,15 +362,26 @@ class Service:
             records = list(checkpoint.records(self._group, partition, progress.chunks.get(bucket, 0)))
             transaction.state += records
             progress.mark_saved(bucket, offset, sum(r.value is not None for r in records))
-            budget -= len(checkpoint.data)
+            self._budget -= len(checkpoint.data)
 
     def _report_lag(self) -> None:
         """Every few seconds, since it asks the broker."""
         now = time.monotonic()
         if now - self._lag_at >= LAG_S:
             self._lag_at = now
+            self._check_topic()
             bounds = {p: self._log.bounds(p) for p in self._progress}
             self._observer.lag({p: end - max(self._progress[p].offset, first) for p, (first, end) in bounds.items()})
+
+    def _check_topic(self) -> None:
+        """A topic that was made anew, or has more partitions, concerns everything in hand. Raises Rebalanced."""
+        was = self._restoration.topic_id, self._restoration.partitions
+        if not self._progress or (now := self._log.describe()) == was:
+            return
+        what = f"has {now[1]} partitions, and had {was[1]}" if now[0] == was[0] else "was made anew"
+        log_.warning("the readings topic %s %s", self._log.topic, what)
+        self._log.again()
+        raise Rebalanced(f"the readings topic {what}")
 
     # -- 6: commands -------------------------------------------------------------------------------------------------
 
@@ -440,7 +400,7 @@ class Service:
         read = [(offset, command) for offset, value in commands.found if (command := self._understood(offset, value))]
         if read and self._batch.count:
             self._process_batch()
-        positions, applied = self._log.positions(), False
+        positions, applied = self._positions(), False
         for offset, command in read:
             for partition in self._concerned(offset, command):
                 self._apply(partition, command, positions[partition])
@@ -489,19 +449,32 @@ class Service:
 
     # -- 7: drop, end ------------------------------------------------------------------------------------------------
 
-    def _drop(self, why: str) -> None:
-        log_.info("the group moved on (%s): what was not committed is dropped and will be done again", why)
+    def _drop(self, moved: Rebalanced) -> None:
+        """Forget what is not kept, uncommitted work and all; it will be restored by whoever owns it."""
+        lost = self._progress.keys() - moved.kept
+        log_.info(
+            "the group moved on (%s): %s",
+            moved,
+            "nothing is lost"
+            if not lost
+            else f"what was not committed of partitions {sorted(lost)} is dropped and will be done again",
+        )
         self._observer.rebalanced()
         self._observer.ready(False, "rebalancing")
-        self._forget()
+        # (what was only half restored is known to the engine and not in hand)
+        self._forget({*lost, *(self._engine.streams.known - (self._progress.keys() & moved.kept))})
         self._watch(Step.DROPPED)
 
-    def _forget(self) -> None:
-        self._engine.clear()
-        self._progress.clear()
-        self._incidents.clear()
-        self._entries.clear()
-        self._batch, self._open, self._published = Batch(), Transaction(), []
+    def _forget(self, partitions: Collection[int]) -> None:
+        """Drop partitions: their state, and what of them was on its way."""
+        for partition in partitions:
+            self._engine.forget(partition)
+            self._progress.pop(partition, None)
+            self._halted.pop(partition, None)
+        self._batch.drop(partitions)
+        self._published = [event for event in self._published if event.partition not in partitions]
+        self._open.state = [record for record in self._open.state if record.partition not in partitions]
+        self._open.dead_letters = [d for d in self._open.dead_letters if d.partition not in partitions]
 
     def _finish(self) -> None:
         """Finish the batch and commit; if the group moves on meanwhile, the next owner does it."""
@@ -512,7 +485,7 @@ class Service:
             if self._progress and (self._open or self._moved()):
                 self._commit()
         except Rebalanced as moved:
-            self._drop(str(moved))
+            self._drop(moved)
         self._watch(Step.LEAVING)
 
     def _goal(self) -> dict[int, tuple[int, int]]:
@@ -544,13 +517,3 @@ def summary(published: Published) -> str:
     score = "no score" if alert.data.score is None else f"score {alert.data.score:.3g}"
     head = f"incident {alert.data.incident} {what}: {published.stream} at {alert.time}, {score}"
     return f"{head}: {alert.data.summary or channels}"
-
-
-def _part(records: Records, start: int, end: int) -> Records:
-    return Records(
-        records.partition,
-        records.offsets[start:end],
-        records.timestamps[start:end],
-        records.keys[start:end],
-        records.values[start:end],
-    )

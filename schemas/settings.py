@@ -136,6 +136,12 @@ class DetectorSettings(Settings):
     )
     checkpoint_bytes: int = Field(128_000, ge=1, description="bytes of state written per second, at most, about")
     checkpoint_age: Duration = Field(10, description="a changed bucket of streams is saved no sooner than this")
+    unreadable_state: Literal["stop", "cold"] = Field(
+        "stop", description="where the saved state of a partition cannot be read: stop, or start it cold"
+    )
+    max_streams: int = Field(
+        100_000, ge=1, description="streams of a partition that are followed; those unheard for longest give way"
+    )
     max_ahead: Duration = Field(3600, description="a reading dated further past its record's timestamp is set aside")
     false_alarms: PromiseText | None = Field(
         None,

@@ -31,9 +31,9 @@ from detector.adapters.kafka_errors import VENDOR, translate
 from detector.adapters.kafka_member import Member
 from detector.adapters.kafka_publisher import Outdated, Publisher, from_metadata
 from detector.adapters.kafka_state import StateTopic
-from detector.adapters.kafka_topics import Topics, ensure_topics
+from detector.adapters.kafka_topics import Topics, describe, ensure_topics, grow_state
 from detector.adapters.port import Commands, Committed, Records, Transaction, Watch, unwatched
-from schemas.errors import Rebalanced, TopicError
+from schemas.errors import Rebalanced
 
 log = logging.getLogger(__name__)
 
@@ -146,14 +146,19 @@ class KafkaLog:
         return [_records(tp.partition, records) for tp, records in found.items()]
 
     def take_assignment(self) -> frozenset[int] | None:
-        """See ``Log.take_assignment``."""
+        """See ``Log.take_assignment``. Where the topic has grown, the state topic grows with it."""
         taken = self._member.take()
         if taken and max(taken) >= len(self._partitions):
-            raise TopicError(
-                f"the readings topic {self.topic} has grown beyond {len(self._partitions)} partitions, and the state "
-                f"topic {self._state.topic} has not: stop all replicas, give it as many, and start again"
-            )
+            self._grow()
         return taken
+
+    def _grow(self) -> None:
+        count = self._ask_admin(
+            lambda: grow_state(self._admin, self.topic, self._state.topic, time.monotonic() + self._patience_s),
+            f"growing {self._state.topic}",
+        )
+        log.info("the readings topic %s has %d partitions now, it had %d", self.topic, count, len(self._partitions))
+        self._partitions = [TopicPartition(self.topic, p) for p in range(count)]
 
     def start(self, partition: int, offset: int) -> None:
         """See ``Log.start``."""
@@ -166,7 +171,15 @@ class KafkaLog:
     def positions(self) -> dict[int, int]:
         """See ``Log.positions``."""
         with self._asking("asking for positions"):
-            return {p: self._consumer.position(TopicPartition(self.topic, p)) for p in self._member.started}
+            return self._member.positions()
+
+    def again(self) -> None:
+        """See ``Log.again``."""
+        self._member.again()
+
+    def describe(self) -> tuple[str, int]:
+        """See ``Log.describe``."""
+        return self._ask_admin(lambda: describe(self._admin, self.topic), f"looking for the topic {self.topic}")
 
     # -- what is there ---------------------------------------------------------------------------------------------
 
@@ -250,7 +263,11 @@ class KafkaLog:
             return
         if not transaction.offsets:
             raise ValueError("a transaction needs offsets: by them the broker checks the member's right to commit")
-        identity = self._member.identity
+        try:
+            identity = self._member.identity
+        except Rebalanced:
+            self._member.again()
+            raise
         try:
             self._publisher.publish(transaction, identity, watch)
         except Outdated:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka import errors as vendor
-from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.net.compat import KafkaNetClient
 
 from detector.adapters.kafka_errors import ACCESS, VENDOR, translate
@@ -50,6 +50,9 @@ DELIVERY_TIMEOUT_MS = 35_000
 # Milliseconds that a broker holds a fetch while there is nothing new. After a seek the old fetch has to come back
 # first, so this bounds how soon a restored partition flows; the default is 500.
 FETCH_WAIT_MS = 100
+
+# Milliseconds after which a consumer asks again which partitions a topic has: so soon is one that was added watched.
+METADATA_MAX_AGE_MS = 30_000
 
 # Bytes of a fetch per partition: thousands of readings, so that a backlog is read at full speed (default 1 MiB).
 PARTITION_FETCH_BYTES = 4 * 1024 * 1024
@@ -94,7 +97,8 @@ class Clients:
             enable_auto_commit=False,
             auto_offset_reset="none",  # where to start, and what to do when records are gone, is the service's decision
             allow_auto_create_topics=False,
-            partition_assignment_strategy=[RangePartitionAssignor],
+            partition_assignment_strategy=[CooperativeStickyAssignor],  # KIP-429: who keeps a partition keeps its state
+            metadata_max_age_ms=METADATA_MAX_AGE_MS,
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
             fetch_max_wait_ms=fetch_wait_ms,
             check_crcs=True,

@@ -156,7 +156,7 @@ class Outdated(Rebalanced):
 
 def to_metadata(committed: Committed) -> OffsetAndMetadata:
     """What is committed to Kafka: the offset, and R with a version in its metadata."""
-    said = {"v": METADATA_VERSION, "replay_from": committed.replay_from}
+    said = {"v": METADATA_VERSION, "replay_from": committed.replay_from, "topic": committed.topic_id}
     return OffsetAndMetadata(committed.offset, orjson.dumps(said).decode(), -1)
 
 
@@ -165,7 +165,7 @@ def from_metadata(found: OffsetAndMetadata) -> Committed:
     try:
         said = orjson.loads(found.metadata or "")
         if said["v"] == METADATA_VERSION and 0 <= said["replay_from"] <= found.offset:
-            return Committed(found.offset, int(said["replay_from"]))
+            return Committed(found.offset, int(said["replay_from"]), said.get("topic"))
     except (ValueError, TypeError, KeyError):
         pass
     return Committed(found.offset, None)

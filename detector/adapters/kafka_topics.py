@@ -11,7 +11,7 @@ from typing import Any
 from kafka import KafkaAdminClient
 from kafka import errors as vendor
 
-from detector.adapters.kafka_errors import translate
+from detector.adapters.kafka_errors import VENDOR, translate
 from schemas.errors import AccessError, BrokerUnavailable, TopicError
 
 log = logging.getLogger(__name__)
@@ -60,12 +60,14 @@ def ensure_topics(admin: KafkaAdminClient, topics: Topics, deadline: float) -> d
         _create(admin, missing)
         _wait(admin, list(missing), deadline)
         found = _look_for(admin, topics, set(missing))
-    count = found.get(topics.state)
-    if count != partitions:
+    count = found.get(topics.state, 0)
+    if count > partitions:
         raise TopicError(
-            f"the state topic {topics.state} has {count} partitions and {topics.readings} has {partitions}: they must "
-            "be equal; name another with --state-topic, or use another --group-id"
+            f"the state topic {topics.state} has {count} partitions and {topics.readings} has {partitions}: it may not "
+            "have more; name another with --state-topic, or use another --group-id"
         )
+    if count < partitions:  # the readings topic has grown while nobody watched
+        grow_state(admin, topics.readings, topics.state, deadline)
     if found.get(topics.commands) != COMMANDS_PARTITIONS:
         raise TopicError(
             f"the commands topic {topics.commands} has {found.get(topics.commands)} partitions and must have "
@@ -85,6 +87,39 @@ def _look_for(admin: KafkaAdminClient, topics: Topics, names: set[str]) -> dict[
 def partition_counts(admin: KafkaAdminClient, topics: Topics) -> dict[str, int]:
     """Partitions by name, of those topics that exist. Makes none: a typo would make another topic."""
     return _counts(admin, list(astuple(topics)))
+
+
+def describe(admin: KafkaAdminClient, name: str) -> tuple[str, int]:
+    """Id and partitions of a topic that was there; raises TopicError where it is gone.
+
+    An id is all zeros where the broker is too old to have one (before 2.8).
+    """
+    if look_up(admin, name) is None:
+        raise TopicError(f"the topic {name} is gone: make it again, or name another with --readings-topic")
+    found = admin.describe_topics([name])[0]
+    return str(found["topic_id"]), len(found["partitions"])
+
+
+def grow_state(admin: KafkaAdminClient, readings: str, state: str, deadline: float) -> int:
+    """Give the state topic as many partitions as the readings topic has; returns how many.
+
+    Raises TopicError where it has more, AccessError where the broker refuses, BrokerUnavailable where new partitions
+    get no leader before ``deadline`` (monotonic).
+    """
+    partitions = describe(admin, readings)[1]
+    count = look_up(admin, state)
+    if count is None or count > partitions:
+        raise TopicError(f"the state topic {state} has {count or 'no'} partitions and {readings} has {partitions}")
+    if count < partitions:
+        try:
+            admin.create_partitions({state: partitions})
+        except vendor.InvalidPartitionsError:
+            log.debug("another replica was faster")
+        except VENDOR as error:
+            ours = translate(error, f"giving {state} {partitions} partitions, as many as {readings} has now")
+            raise AccessError(f"{ours}, or do it yourself") if isinstance(ours, AccessError) else ours from error
+        _wait(admin, [state], deadline)
+    return partitions
 
 
 def look_up(admin: KafkaAdminClient, name: str) -> int | None:

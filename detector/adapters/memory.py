@@ -57,11 +57,25 @@ class _Group:
         self.commands = _Partition()
 
     def share_out(self) -> None:
-        """Begin a new generation: the partitions in turn among the members."""
+        """Begin a new generation: evenly, and everyone keeps what it has as far as that goes."""
         self.generation += 1
-        for number, member in enumerate(self.members):
-            owned = range(number, len(self.state), len(self.members))
-            member.assign(self.generation, frozenset(owned))
+        if not self.members:
+            return
+        least, longer = divmod(len(self.state), len(self.members))
+        spare, shares = set(range(len(self.state))), []
+        for member in self.members:
+            held = sorted(member.owned & spare)
+            share = held[: least + (longer > 0)]
+            longer -= len(share) > least
+            spare -= set(share)
+            shares.append(share)
+        for share in sorted(shares, key=len):
+            while len(share) < least or (longer > 0 and len(share) == least and spare):
+                longer -= len(share) == least
+                share.append(min(spare))
+                spare.remove(share[-1])
+        for member, share in zip(self.members, shares, strict=True):
+            member.assign(self.generation, frozenset(share))
 
     def write(self, transaction: Transaction) -> None:
         """What a transaction says of the group's offsets and of its state."""
@@ -82,6 +96,7 @@ class MemoryBroker:
 
     def __init__(self, partitions: int = 1, topic: str = "readings") -> None:
         self.topic = topic
+        self.topic_id = str(uuid.uuid4())
         self.lock = threading.Condition()  # its lock may be taken again by the thread that holds it
         self.alerts: list[tuple[bytes, bytes]] = []
         self.dead_letters: list[DeadLetter] = []
@@ -135,12 +150,38 @@ class MemoryBroker:
             self.group(group_id).commands.trim(first)
             self.lock.notify_all()
 
+    def grow(self, partitions: int) -> None:
+        """Add partitions to the readings topic; every group's state topic gets as many."""
+        with self.lock:
+            self.partitions += [_Partition() for _ in range(partitions - len(self.partitions))]
+            for group in self._groups.values():
+                group.state += [{} for _ in range(partitions - len(group.state))]
+                group.share_out()
+            self.lock.notify_all()
+
+    def remake(self, partitions: int | None = None) -> None:
+        """Delete the readings topic and make it anew under the same name, without a record."""
+        with self.lock:
+            self.topic_id = str(uuid.uuid4())
+            self.partitions = [_Partition() for _ in range(partitions or len(self.partitions))]
+            for group in self._groups.values():
+                group.state += [{} for _ in range(len(self.partitions) - len(group.state))]
+                group.share_out()
+            self.lock.notify_all()
+
+    def lose_state(self, group_id: str = "residual") -> None:
+        """Delete a group's state topic and make it anew, without a record."""
+        with self.lock:
+            group = self.group(group_id)
+            group.state = [{} for _ in group.state]
+
     def evict(self, member: MemoryLog) -> None:
         """Give a member up that has not been heard of, as after a kill -9 or a long silence. It is told nothing."""
         with self.lock:
             group = self.group(member.group)
             if member in group.members:
                 group.members.remove(member)
+                member.owned = frozenset()
                 group.share_out()
                 self.lock.notify_all()
 
@@ -159,8 +200,10 @@ class MemoryLog:
         self.topic = broker.topic
         self.group, self.replica = group_id, replica_id or str(uuid.uuid4())
         self._broker = broker
+        self.owned: frozenset[int] = frozenset()  # by the newest generation
         self._held: int | None = None  # generation of the assignment that was taken; None until one is
-        self._assigned: tuple[int, frozenset[int]] = (0, frozenset())
+        self._kept: frozenset[int] = frozenset()  # taken, and ours ever since
+        self._generation = 0
         self._waiting = False  # whether the assignment is to be handed out
         self._positions: dict[int, int] = {}
         with broker.lock:
@@ -173,7 +216,8 @@ class MemoryLog:
 
     def assign(self, generation: int, partitions: frozenset[int]) -> None:
         """Called by the broker when the group moves on."""
-        self._assigned, self._waiting = (generation, partitions), True
+        self.owned, self._generation, self._waiting = partitions, generation, True
+        self._kept &= partitions
 
     def poll(self, timeout_s: float, max_records: int) -> list[Records]:
         """See ``Log.poll``. Where records were deleted beyond a position, Rebalanced is raised: restoring finds out."""
@@ -191,6 +235,7 @@ class MemoryLog:
     def _join(self) -> None:
         group = self._broker.group(self.group)
         if self not in group.members and group.replicas[self.replica] is self:
+            self._kept = frozenset()  # whoever was given up may have been replaced meanwhile
             group.members.append(self)
             group.share_out()
             self._broker.lock.notify_all()
@@ -198,8 +243,9 @@ class MemoryLog:
     def _check(self) -> None:
         self._check_replica()
         if self._waiting and self._held is not None:
-            self._let_go()
-            raise Rebalanced("the group's members changed")
+            self._held = None
+            self._positions = {p: at for p, at in self._positions.items() if p in self._kept}
+            raise Rebalanced("the group's members changed", self._kept)
         for number, position in self._positions.items():
             partition = self._broker.partitions[number]
             if not partition.first <= position <= partition.end:
@@ -211,7 +257,7 @@ class MemoryLog:
             raise Fenced("another process runs with this replica id: give each replica its own")
 
     def _let_go(self) -> None:
-        self._held = None
+        self._held, self._kept = None, frozenset()
         self._positions.clear()
 
     def _again(self) -> None:
@@ -241,9 +287,18 @@ class MemoryLog:
             if not self._waiting:
                 return None
             self._waiting = False
-            self._positions.clear()
-            self._held, partitions = self._assigned
-            return partitions
+            self._held, self._kept = self._generation, self.owned
+            return self.owned
+
+    def describe(self) -> tuple[str, int]:
+        """See ``Log.describe``."""
+        with self._broker.lock:
+            return self._broker.topic_id, len(self._broker.partitions)
+
+    def again(self) -> None:
+        """See ``Log.again``."""
+        with self._broker.lock:
+            self._again()
 
     def positions(self) -> dict[int, int]:
         """See ``Log.positions``."""
@@ -304,7 +359,8 @@ class MemoryLog:
     def start(self, partition: int, offset: int) -> None:
         """See ``Log.start``."""
         with self._broker.lock:
-            if self._held is None or partition not in self._assigned[1]:
+            if self._held is None or partition not in self._kept:
+                self._again()
                 raise Rebalanced(f"partition {partition} is not owned")
             self._positions[partition] = offset
 

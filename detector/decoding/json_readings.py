@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -51,10 +51,21 @@ class JsonDecoder:
         self._channels = tuple(channels)
         self._topic = topic
         self._fields = fields or FieldNames()
+        self._max_ahead_s = max_ahead_s
         self._max_ahead_ns = round(max_ahead_s * SECOND_NS)
         self._pick: Callable[[dict[str, Any]], Row] = (
             itemgetter(*channels) if len(channels) > 1 else lambda values: (values[channels[0]],)
         )
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        """See ``Decoder.terms``."""
+        return {"fields": self._fields.model_dump(), "max_ahead_s": self._max_ahead_s}
+
+    def under(self, terms: Mapping[str, Any]) -> JsonDecoder:
+        """See ``Decoder.under``."""
+        fields = FieldNames.model_validate(terms["fields"])
+        return JsonDecoder(self._channels, self._topic, fields, float(terms["max_ahead_s"]))
 
     def decode(self, records: Records) -> Decoded:
         """See ``Decoder.decode``."""

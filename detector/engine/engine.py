@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,11 +36,13 @@ from detector.engine.incidents import (
     Flags,
     Moved,
     Policy,
+    close,
     follow,
 )
 from detector.engine.marks import anomaly_marks, clock_marks, drift_marks, fronts, sensor_marks, silence_marks
 from detector.engine.model import Model
 from detector.engine.orders import obey
+from detector.engine.promising import promising
 from detector.engine.readings import Readings
 from detector.engine.records import dump_record, forget_incidents, load_record
 from detector.engine.reporter import Reporter, Seen
@@ -52,7 +54,7 @@ from detector.engine.silence import Silences, limit_ns
 from detector.engine.smoothing import smoothed, smoothing_weights
 from detector.engine.state import Saved, State, layout
 from detector.engine.streams import Streams
-from schemas.alert import EventType, Kind
+from schemas.alert import Ended, EventType, Kind
 from schemas.command import Command
 from schemas.errors import ModelError
 from schemas.moment import SECOND_NS
@@ -110,7 +112,9 @@ class Engine:
 
     def __init__(self, model: Model, policy: Policy | None = None, threads: int = 1) -> None:
         manifest = model.manifest
-        self.model = model
+        self._learned = self.model = model
+        #: the promise in force; None: the model's own
+        self.false_alarms: str | None = None
         self.policy = _patient(policy or Policy.usual(manifest.smoothing_span), manifest.interval_s)
         self.scorer = Scorer(model.graph, manifest.batching, threads)
         self.streams = Streams(model.streams, manifest.calibration.threshold, BUCKETS)
@@ -129,13 +133,30 @@ class Engine:
         self.state = State(
             layout(self._tail, self._values, len(self._weights), self.policy.n, manifest.season, self._sensed)
         )
-        self.baselines = Baselines(self.policy, self.interval_ns)
         self._sensors = Sensors(manifest.channels)
-        silent_ns = limit_ns(self.policy.silent_after, manifest.silent_after_s, self.interval_ns)
-        self._silences = Silences(silent_ns, AHEAD_NS)
+        self._judge_by(self.policy)
         self._reporter = Reporter(model, self.scorer, self.streams, self.state, self._weights)
         #: CPU-bound seconds by stage since the start, for benchmarks and metrics; decides nothing
         self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    def judge_by(self, policy: Policy, false_alarms: str | None = None) -> None:
+        """Go on under another policy and another promise (None: the model's own). What is remembered stays.
+
+        Raises ValueError where the promise cannot be read.
+        """
+        model = self._learned if false_alarms is None else promising(self._learned, false_alarms)
+        if model.manifest.calibration != self.model.manifest.calibration:
+            self.streams.judge_by(model.streams, model.manifest.calibration.threshold)
+            self.model = model
+            self._reporter = Reporter(model, self.scorer, self.streams, self.state, self._weights)
+        self.false_alarms = false_alarms
+        self._judge_by(_patient(policy, model.manifest.interval_s))
+
+    def _judge_by(self, policy: Policy) -> None:
+        manifest, self.policy = self.model.manifest, policy
+        self.baselines = Baselines(policy, self.interval_ns)
+        silent_ns = limit_ns(policy.silent_after, manifest.silent_after_s, self.interval_ns)
+        self._silences = Silences(silent_ns, AHEAD_NS)
 
     @property
     def open_incidents(self) -> int:
@@ -177,7 +198,7 @@ class Engine:
         if not batches:
             return np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, self._values), np.float32)
         slots = [self.streams.slots(batch.partition, batch.streams) for batch in batches]
-        self.state.grow(len(self.streams))
+        self.state.grow(self.streams.size)
         if len(batches) == 1:
             return slots[0], batches[0].times, batches[0].values
         return (
@@ -581,7 +602,7 @@ class Engine:
         of_row[batch.order] = partition_of[batch.segments.of_row]
         for partition in np.unique(partition_of).tolist():
             rows = np.flatnonzero(accepted & (of_row == partition))
-            members = np.fromiter(self.streams.of_partition(partition).values(), np.int64)
+            members = self.streams.expected(partition)
             events = self._silences.follow(state, members, batch.slots[rows], batch.times[rows], rows, told)
             for event in events:
                 one = Segments.of(np.array([event.slot]))
@@ -637,7 +658,7 @@ class Engine:
     def buckets(self, readings: Readings) -> Ints:
         """The bucket of each reading's stream, ``[N]``."""
         slots = self.streams.slots(readings.partition, readings.streams)
-        self.state.grow(len(self.streams))
+        self.state.grow(self.streams.size)
         return self.streams.bucket(slots)
 
     # -- operators -------------------------------------------------------------------------------------------------
@@ -650,6 +671,38 @@ class Engine:
         published = [self._reporter.of_order(slot, change) for change in obey(self, slot, command)]
         return [replace(p, record=dump_record(self.state, slot)) for p in published]
 
+    # -- forgetting --------------------------------------------------------------------------------------------------
+
+    def forget(self, partition: int) -> None:
+        """Forget a partition, as if never met: another owns it now."""
+        self.streams.place(partition, None)
+        self.state.reset(self.streams.remove(partition, list(self.streams.of_partition(partition))))
+
+    def evict(self, partition: int, streams: Iterable[str]) -> list[Published]:
+        """Forget streams of a partition; what is open at them is over, since nobody would ever say so."""
+        published = []
+        for stream in streams:
+            slot = self.streams.of_partition(partition).get(stream)
+            if slot is None:
+                continue
+            if self.state.time[slot] == NEVER:  # all that is known of it is what was published
+                self.state.time[slot] = self.state.told[slot].max()
+            time = int(self.state.time[slot])
+            for k in np.flatnonzero(self.state.opened[slot] != NEVER).tolist():
+                change = close(self.state, slot, KINDS[k], time, Ended.FORGOTTEN, wait=False)
+                published.append(self._reporter.of_order(slot, change))
+            self.state.reset(self.streams.remove(partition, [stream]))
+        return published
+
+    def longest_unheard(self, partition: int, count: int) -> list[str]:
+        """The ``count`` streams of a partition whose newest reading is the oldest, those without an incident first."""
+        members = self.streams.of_partition(partition)
+        names = list(members)
+        slots = np.fromiter(members.values(), np.int64, len(members))
+        is_open = (self.state.opened[slots] != NEVER).any(axis=1)
+        order = np.lexsort((np.array(names), self.state.time[slots], is_open))
+        return [names[n] for n in order[:count].tolist()]
+
     # -- state -----------------------------------------------------------------------------------------------------
 
     def clear(self) -> None:
@@ -659,23 +712,20 @@ class Engine:
 
     def dump(self, partition: int, bucket: int) -> bytes:
         """The state of a partition's streams in one bucket."""
-        members = self.streams.of_partition(partition)
+        members = self.streams.of_bucket(partition, bucket)
         slots = np.fromiter(members.values(), np.int64, len(members))
-        chosen = self.streams.bucket(slots) == bucket
-        names = [name for name, inside in zip(members, chosen, strict=True) if inside]
-        return self.state.dump(names, slots[chosen], self.model.manifest.graph_sha256)
+        return self.state.dump(list(members), slots, self.model.manifest.graph_sha256)
 
     def load(self, partition: int, data: bytes) -> None:
-        """Take over a dump; the streams in it are as they were then. Raises ModelError where it does not fit."""
+        """Take over a dump; the streams in it are as they were then. Raises ModelError where it does not fit.
+
+        Of a dump under another model of the same channels, what no model owns is taken over: readings, clocks, runs.
+        """
         saved = Saved.parse(data)
         if saved.model != self.model.manifest.graph_sha256:
-            raise ModelError(
-                f"the saved state belongs to the model {saved.model[:12]}…, not to "
-                f"{self.model.manifest.graph_sha256[:12]}…: use the model that this consumer group ran, or another "
-                "--group-id"
-            )
+            saved = saved.of_no_model(self._tail)
         slots = self.streams.slots(partition, saved.streams)
-        self.state.grow(len(self.streams))
+        self.state.grow(self.streams.size)
         self.state.load(saved, slots)
 
     def set_incidents(self, partition: int, incidents: Mapping[str, bytes]) -> None:
@@ -687,7 +737,7 @@ class Engine:
         state, members = self.state, self.streams.of_partition(partition)
         forget_incidents(state, np.fromiter(members.values(), np.int64, len(members)))
         slots = self.streams.slots(partition, list(incidents))
-        state.grow(len(self.streams))
+        state.grow(self.streams.size)
         for slot, record in zip(slots.tolist(), incidents.values(), strict=True):
             load_record(state, slot, record)
             if state.opened[slot, ANOMALY] != NEVER and state.base_since[slot] == NEVER:

@@ -155,6 +155,11 @@ class State:
             getattr(self, name)[: self.size] = empty
         self.size = 0
 
+    def reset(self, slots: NDArray[np.int64]) -> None:
+        """Make streams' rows what they are for a stream that has just been met."""
+        for name, (_, _, empty) in self._fields():
+            getattr(self, name)[slots] = empty
+
     def dump(self, names: list[str], slots: NDArray[np.int64], model: str) -> bytes:
         """The state of some streams; ``names`` and ``slots`` in the same order; ``model``: SHA-256 of its graph."""
         sections: dict[str, dict[str, Any]] = {}
@@ -209,6 +214,17 @@ class Saved:
     """SHA-256 of the graph under which it was saved."""
     streams: list[str]
     sections: dict[str, dict[str, NDArray[Any]]]
+
+    def of_no_model(self, tail: int) -> Saved:
+        """What no model owns, with the newest ``tail`` readings; a baseline is about what its own model learned."""
+        kept = {name: dict(self.sections.get(name, {})) for name in ("tail", "parts", "reorder", "sensors")}
+        raw = kept["tail"].get("raw")
+        if raw is not None and raw.shape[1] != tail:
+            length = min(raw.shape[1], tail)
+            longer = np.full((len(raw), tail, *raw.shape[2:]), np.nan, raw.dtype)
+            longer[:, tail - length :] = raw[:, raw.shape[1] - length :]
+            kept["tail"] |= {"raw": longer, "filled": np.minimum(kept["tail"]["filled"], length)}
+        return Saved("", self.streams, kept)
 
     @classmethod
     def parse(cls, data: bytes) -> Saved:

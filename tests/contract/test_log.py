@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from log_cluster import (
@@ -60,17 +61,61 @@ def test_an_assignment_is_handed_out_once_and_nothing_is_delivered_before_its_st
 
 
 def test_a_second_member_takes_its_share(cluster: LogCluster) -> None:
+    for partition in range(PARTITIONS):
+        cluster.produce(partition, [b"a", b"b", b"c"])
     first = cluster.member()
     everything = start_all(first)
-    second = cluster.member()
+    poll_until(first, lambda: at_end(first))
+    second, reached = cluster.member(), first.positions()
     mine, other = shared_out(first, second, held={0: everything})
-    assert first.positions() == {}  # whatever was started is stopped
     assert mine | other == frozenset(range(PARTITIONS))
     assert mine
     assert other
     assert not mine & other
+    assert first.positions() == {p: reached[p] for p in mine}, "what it keeps goes on where it was"
+    for partition in range(PARTITIONS):
+        cluster.produce(partition, [b"d"])
+    found = poll_until(first, lambda: at_end(first))
+    assert {(r.partition, value) for r in found for value in r.values} == {(p, b"d") for p in mine}
+    first.commit(Transaction(offsets={p: Committed(at, 0) for p, at in first.positions().items()}))
     second.close()
     assert shared_out(first, held={0: mine}) == [everything]
+    assert set(first.positions()) == mine, "what it gets is stopped until it is started"
+
+
+def test_what_was_kept_is_said(cluster: LogCluster) -> None:
+    first = cluster.member()
+    everything, second = start_all(first), cluster.member()
+    deadline = time.monotonic() + 60
+    kept = everything
+    while kept == everything:
+        assert time.monotonic() < deadline
+        second.take_assignment()
+        with suppress(Rebalanced):
+            second.poll(0.1, 10)
+        try:
+            first.poll(0.1, 10)
+            first.take_assignment()
+        except Rebalanced as moved:
+            kept = moved.kept
+    assert kept
+    assert kept < everything
+
+
+def test_what_is_asked_for_again_is_handed_out_once_more_and_stopped(cluster: LogCluster) -> None:
+    log = cluster.member()
+    everything = start_all(log)
+    log.again()
+    assert assignment(log) == everything
+    assert log.positions() == {}
+    assert log.take_assignment() is None
+
+
+def test_the_topic_is_described(cluster: LogCluster) -> None:
+    first, second = cluster.member().describe(), cluster.member().describe()
+    assert first == second
+    assert first[1] == PARTITIONS
+    assert len(first[0]) == 36
 
 
 def test_a_member_that_was_given_up_cannot_commit(cluster: LogCluster) -> None:

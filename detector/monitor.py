@@ -59,6 +59,14 @@ class Monitor(Observer):
         """See ``Observer``."""
         self.metrics.set_lag(lag)
 
+    def cold(self, partition: int) -> None:  # noqa: ARG002 — the log says which
+        """See ``Observer``."""
+        self.metrics.cold_starts.inc()
+
+    def evicted(self, streams: int) -> None:
+        """See ``Observer``."""
+        self.metrics.streams_evicted.inc(streams)
+
     def stage(self, name: str, seconds: float) -> None:
         """See ``Observer``."""
         self.metrics.stage_seconds.labels(name).observe(seconds)
@@ -78,6 +86,7 @@ class Monitor(Observer):
         metrics.scores.observe(scored.score[~np.isnan(scored.score)])
         metrics.open_incidents.set(engine.open_incidents)
         metrics.streams.set(len(engine.streams))
+        metrics.repeated_streams.set(len(engine.streams.repeated))
 
     def command(self, outcome: str) -> None:
         """See ``Observer``."""

@@ -31,9 +31,6 @@ class Observer:
     def evicted(self, streams: int) -> None:
         """So many streams were forgotten to make room for others."""
 
-    def repeated(self, streams: int) -> None:
-        """So many streams are met in several partitions."""
-
     def stage(self, name: str, seconds: float) -> None:
         """A stage of a batch took this long."""
 

@@ -80,10 +80,14 @@ COMMANDS_S = 1.0
 
 @dataclass(slots=True)
 class Batch:
-    """Records on their way: at most ``batch_size`` of them, the oldest waiting no longer than ``batch_latency``."""
+    """Records on their way: at most ``batch_size`` of them, the oldest waiting no longer than ``batch_latency``.
+
+    Nothing more is polled once they have ``batch_bytes``: one poll beyond that is what the client had ready.
+    """
 
     records: list[Records] = field(default_factory=list)
     count: int = 0
+    bytes: int = 0
     began: float = 0.0
 
     def add(self, records: list[Records], now: float) -> None:
@@ -91,12 +95,17 @@ class Batch:
         if records and not self.count:
             self.began = now
         self.records += records
+        self._count(records)
+
+    def _count(self, records: list[Records]) -> None:
         self.count += sum(len(r.values) for r in records)
+        self.bytes += sum(len(value) for r in records for value in r.values if value is not None)
 
     def drop(self, partitions: Collection[int]) -> None:
         """Take out what came from these."""
         self.records = [records for records in self.records if records.partition not in partitions]
-        self.count = sum(len(r.values) for r in self.records)
+        self.count = self.bytes = 0
+        self._count(self.records)
 
 
 class Service:
@@ -124,10 +133,12 @@ class Service:
         self._progress: dict[int, Progress] = {}
         self._halted: dict[int, int] = {}  # partitions in hand that stand still, and where
         self._batch = Batch()
+        self._record_bytes = 0  # on average, of the last ones polled
         self._open = Transaction()
         self._published: list[Published] = []
         self._committed_at = self._looked_at = self._lag_at = time.monotonic()
         self._budget = 0.0  # bytes of checkpoints that may be written; below 0: what was written ahead
+        self._repeated = 0  # streams met in several partitions, as of the last look
         self._commands = (0, 0)  # bounds of the commands topic at the last restore
         self._look_at = 0.0  # when to look for commands again
 
@@ -165,6 +176,7 @@ class Service:
         if self._batch.count == 0 and self._commit_is_due(idle=arrived == 0):
             self._commit()
         self._report_lag()
+        self._name_repeated()
         return arrived == 0 and not self._batch.count
 
     # -- 1 to 3: restore ---------------------------------------------------------------------------------------------
@@ -214,20 +226,24 @@ class Service:
     def _poll(self) -> int:
         now = time.monotonic()
         room = self._settings.batch_size - self._batch.count
-        if room <= 0:
+        if room <= 0 or self._batch.bytes >= self._settings.batch_bytes:
             return self._batch.count
+        if self._record_bytes:  # so many of the size of the last ones fit
+            room = min(room, max((self._settings.batch_bytes - self._batch.bytes) // self._record_bytes, 1))
         wait = CATCHING_UP_POLL_S if self._settings.stop_at_end else IDLE_POLL_S
         if self._batch.count:
             wait = max(self._batch.began + self._settings.batch_latency / 1000 - now, 0.0)
         records = self._log.poll(min(wait, IDLE_POLL_S), room)
         self._observer.stage("poll", time.monotonic() - now)
+        before = self._batch.count, self._batch.bytes
         self._batch.add(records, time.monotonic())
         if records:
+            self._record_bytes = (self._batch.bytes - before[1]) // (self._batch.count - before[0])
             self._watch(Step.POLLED)
         return sum(len(r.values) for r in records)
 
     def _batch_closes(self) -> bool:
-        full = self._batch.count >= self._settings.batch_size
+        full = self._batch.count >= self._settings.batch_size or self._batch.bytes >= self._settings.batch_bytes
         return full or time.monotonic() >= self._batch.began + self._settings.batch_latency / 1000
 
     def _process_batch(self) -> None:
@@ -372,6 +388,17 @@ class Service:
             self._check_topic()
             bounds = {p: self._log.bounds(p) for p in self._progress}
             self._observer.lag({p: end - max(self._progress[p].offset, first) for p, (first, end) in bounds.items()})
+
+    def _name_repeated(self) -> None:
+        """A stream met in two partitions is watched as two: whoever sends it should know."""
+        repeated = self._engine.streams.repeated
+        if len(repeated) > self._repeated:
+            names = sorted(repeated)
+            log_.warning(
+                "%d streams are met in several partitions and watched in each by itself, %s: give all records of a "
+                "stream one key", len(names), ", ".join(repr(name) for name in names[:3]),
+            )  # fmt: skip
+        self._repeated = len(repeated)
 
     def _check_topic(self) -> None:
         """A topic that was made anew, or has more partitions, concerns everything in hand. Raises Rebalanced."""

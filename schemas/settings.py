@@ -125,6 +125,9 @@ class DetectorSettings(Settings):
     start: str = Field("earliest", alias="from", description="where nothing is committed: earliest, latest or a time")
     stop_at_end: bool = Field(False, description="exit 0 when the group has committed all that was there at the start")
     batch_size: int = Field(2000, ge=1, le=1_000_000, description="records of a batch, at most")
+    batch_bytes: int = Field(
+        64_000_000, ge=1, description="a batch is full at this many bytes of records, too; the broker keeps the rest"
+    )
     batch_latency: float = Field(200, ge=0, description="milliseconds that a record waits for its batch, at most")
     http: str | None = Field(None, description="HOST:PORT for /healthz, /readyz and /metrics")
     startup_timeout: Duration = Field(60, gt=0, description="how long to try to reach the broker")

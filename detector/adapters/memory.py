@@ -284,7 +284,7 @@ class MemoryLog:
     def take_assignment(self) -> frozenset[int] | None:
         """See ``Log.take_assignment``."""
         with self._broker.lock:
-            if not self._waiting:
+            if not self._waiting or self._held is not None:  # whoever holds another is told by the next poll first
                 return None
             self._waiting = False
             self._held, self._kept = self._generation, self.owned

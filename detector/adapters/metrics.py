@@ -63,6 +63,8 @@ class Metrics:
 
         self.records_received = counter("records_received", "Kafka records polled")
         self.records_lost = counter("records_lost", "records that retention deleted too early, by need", "needed_for")
+        self.cold_starts = counter("cold_starts", "partitions that were watched before and started without their past")
+        self.streams_evicted = counter("streams_evicted", "streams forgotten to make room for others")
         self.readings_received = counter("readings_received", "readings decoded")
         self.readings_scored = counter("readings_scored", "readings that have a score")
         self.readings_dropped = counter("readings_dropped", "readings left out, by reason (late, duplicate)", "reason")
@@ -77,6 +79,7 @@ class Metrics:
         self.lag = gauge("lag_records", "records not yet committed, by owned partition", "partition")
         self.open_incidents = gauge("open_incidents", "incidents open now")
         self.streams = gauge("streams", "streams with state")
+        self.repeated_streams = gauge("streams_in_several_partitions", "streams met in more than one owned partition")
         self.assigned_partitions = gauge("assigned_partitions", "partitions owned now")
         self.last_commit_age = gauge("last_commit_age_seconds", "time since the last commit, or since the start")
         self.last_commit_age.set_function(lambda: time.monotonic() - self._committed_at)

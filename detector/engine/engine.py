@@ -603,6 +603,8 @@ class Engine:
         for partition in np.unique(partition_of).tolist():
             rows = np.flatnonzero(accepted & (of_row == partition))
             members = self.streams.expected(partition)
+            if len(members) < len(self.streams.of_partition(partition)):  # some have moved to other partitions
+                rows = rows[np.isin(batch.slots[rows], members)]
             events = self._silences.follow(state, members, batch.slots[rows], batch.times[rows], rows, told)
             for event in events:
                 one = Segments.of(np.array([event.slot]))

@@ -159,6 +159,7 @@ class KafkaLog:
         )
         log.info("the readings topic %s has %d partitions now, it had %d", self.topic, count, len(self._partitions))
         self._partitions = [TopicPartition(self.topic, p) for p in range(count)]
+        self._publisher.renew()
 
     def start(self, partition: int, offset: int) -> None:
         """See ``Log.start``."""

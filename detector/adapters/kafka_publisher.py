@@ -79,6 +79,11 @@ class Publisher:
         self._state.written(owner)
         self._failures = 0
 
+    def renew(self) -> None:
+        """Connect anew: a client does not look again for the partitions of a topic that it knows."""
+        discard(self._producer)
+        self._producer = self._connect(time.monotonic() + self._patience_s)
+
     def close(self, timeout_s: float) -> None:
         """Let go of the connection; a transaction is never open between two calls of ``publish``."""
         self._producer.close(timeout=timeout_s)

@@ -76,6 +76,7 @@ class Metrics:
 
         self.lag = gauge("lag_records", "records not yet committed, by owned partition", "partition")
         self.open_incidents = gauge("open_incidents", "incidents open now")
+        self.readings_waiting = gauge("readings_waiting", "readings that wait for late ones (lateness)")
         self.streams = gauge("streams", "streams with state")
         self.assigned_partitions = gauge("assigned_partitions", "partitions owned now")
         self.last_commit_age = gauge("last_commit_age_seconds", "time since the last commit, or since the start")

@@ -4,7 +4,7 @@ those of all readings in one go, and with disorder within the lateness those of 
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import count, pairwise
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
@@ -23,13 +23,13 @@ POLICIES = {
 }
 
 
-def rows_of(seed: int, count: int, delay: float) -> list[Row]:
+def rows_of(seed: int, steps: int, delay: float) -> list[Row]:
     """Readings a second apart, now and then loud or away, that arrive up to so many seconds after their time."""
     rng = np.random.default_rng(seed)
     found: list[tuple[float, Row]] = []
     for name in STREAMS:
         second = 100
-        for _ in range(count):
+        for _ in range(steps):
             second += int(rng.choice([1, 1, 1, 1, 1, 1, 1, 2, 12], p=[0.14] * 7 + [0.01, 0.01]))
             loud = 4 if (second // 10) % 4 == 0 else 0.5
             found.append(
@@ -49,9 +49,9 @@ def rows_of(seed: int, count: int, delay: float) -> list[Row]:
     st.sampled_from([0.0, 4.9, 20.0]),
     st.sampled_from(sorted(POLICIES)),
     st.integers(1, 3),
-    st.sampled_from([1, 7, 50, 1000]),
+    st.sampled_from([1, 2, 7, 50]),
     st.integers(1, 4),
-    st.lists(st.sampled_from([None, None, "before", "after"]), max_size=12),
+    st.dictionaries(st.integers(0, 120), st.sampled_from(["before", "after"]), max_size=12),
     st.sampled_from([1, 2000, 10**6]),
 )
 def test_a_crash_loses_no_reading_that_waits(
@@ -61,15 +61,15 @@ def test_a_crash_loses_no_reading_that_waits(
     partitions: int,
     size: int,
     per_record: int,
-    fate: list[str | None],
+    dies: dict[int, str],
     budget: int,
 ) -> None:
     rows = rows_of(seed, 60, delay)
     broker = MemoryBroker(partitions)
     fill(broker, rows, partitions, per_record)
-    fates = iter(fate)
-    for _ in range(len(fate) + 1):
-        log = CrashingLog(broker, "g", lambda: next(fates, None))
+    commits = count()
+    for _ in range(len(dies) + 1):
+        log = CrashingLog(broker, "g", lambda: dies.get(next(commits)))
         try:
             chosen = {"group_id": "g", "batch_size": size, "checkpoint_bytes": budget}
             serve(MODEL, broker, log, policy=POLICIES[policy], **chosen)

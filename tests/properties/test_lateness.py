@@ -22,13 +22,16 @@ from detector.engine.incidents import Policy
 from detector.engine.readings import Readings
 from detector.engine.reorder import MOST_NUMBERS, MOST_READINGS, capacity, longest_ns, reorder
 from detector.engine.state import State, layout
+from detector.engine.streams import bucket_of
 from schemas.frame import Frame
 from schemas.manifest import Season
 from schemas.moment import SECOND_NS
 
 C = 3
-NAMES = ("a", "b", "c", "never-seen")
-PARTITION = {"a": 0, "b": 0, "c": 0, "never-seen": 1}
+#: Saved in one bucket with another stream, of which more or fewer readings may wait.
+BESIDE = next(name for n in range(10**6) if bucket_of(name := f"c{n}", BUCKETS) == bucket_of("a", BUCKETS))
+NAMES = ("a", "b", BESIDE, "never-seen")
+PARTITION = {"a": 0, "b": 0, BESIDE: 0, "never-seen": 1}
 MODELS = {
     "plain": tiny_model(span=2),
     "seasonal": tiny_model(span=2, season=Season(period_s=40, bins=4)),

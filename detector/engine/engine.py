@@ -6,7 +6,8 @@ batches never shows in the result. Live scoring, offline scoring and calibration
 
 With a lateness, readings wait (see ``reorder``), and everything after the buffer goes by the readings that it releases,
 in the order in which it does: an alert comes as much later, and with the stream's next reading at the soonest. Who is
-silent and whose clock was set back is told by released readings, too.
+silent and whose clock was set back is told with released readings, too: a clock that was set back by less than the
+lateness only brings disorder.
 
 Baselines move between turns of event time, so a batch that spans several turns of a stream goes through in as many
 rounds; a live batch is one or two.
@@ -112,6 +113,8 @@ class _Given:
     times: Times
     values: NDArray[np.float32]
     number: Ints
+    known: Times
+    """The newest times of their streams, of readings that wait too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,8 @@ class _Batch:
     number: Ints
     slots: Ints
     times: Times
+    known: Times
+    """The newest times of their streams, of readings that wait too."""
     values: NDArray[np.float32]
     order: Ints
     segments: Segments
@@ -164,8 +169,9 @@ class Engine:
         manifest = self.model.manifest
         self.policy = policy = _patient(policy, manifest.interval_s)
         self.baselines = Baselines(policy, self.interval_ns)
-        self._silences = Silences(limit_ns(policy.silent_after, manifest.silent_after_s, self.interval_ns), AHEAD_NS)
         self._lateness_ns = round(policy.lateness * SECOND_NS)
+        silent_ns = limit_ns(policy.silent_after, manifest.silent_after_s, self.interval_ns)
+        self._silences = Silences(silent_ns + self._lateness_ns if silent_ns else 0, AHEAD_NS)
         self._capacity = capacity(self._lateness_ns, self.interval_ns, self._values)
 
     @property
@@ -207,16 +213,11 @@ class Engine:
         count = sum(map(len, slots))
         number = np.arange(self._given, self._given + count)
         self._given += count
-        if not batches:
-            return _Given(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, self._values), np.float32), number)
         if len(batches) == 1:
-            return _Given(slots[0], batches[0].times, batches[0].values, number)
-        return _Given(
-            np.concatenate(slots),
-            np.concatenate([batch.times for batch in batches]),
-            np.concatenate([batch.values for batch in batches]),
-            number,
-        )
+            return _Given(slots[0], batches[0].times, batches[0].values, number, batches[0].times)
+        times = np.concatenate([np.empty(0, np.int64), *(batch.times for batch in batches)])
+        values = np.concatenate([np.empty((0, self._values), np.float32), *(batch.values for batch in batches)])
+        return _Given(np.concatenate([np.empty(0, np.int64), *slots]), times, values, number, times)
 
     def _released(self, given: _Given, counts: Counter[str]) -> _Given:
         """What the reorder buffer lets go on; everything where nothing has to wait and nothing does."""
@@ -230,7 +231,7 @@ class Engine:
         counts["duplicate"] += out.duplicates
         counts["released_early"] += out.early
         self.seconds["reorder"] += time.perf_counter() - began
-        return _Given(out.slots, out.times, out.values, out.number)
+        return _Given(out.slots, out.times, out.values, out.number, out.known)
 
     def _anything_waits(self) -> bool:
         """Under a policy that was in force before, that is."""
@@ -243,7 +244,7 @@ class Engine:
         fate = judge(segments, given.times[order], self.state.time[segments.slots])
         counts["late"] += int(fate.late.sum())
         counts["duplicate"] += int(fate.duplicate.sum())
-        return _Batch(given.number, given.slots, given.times, given.values, order, segments, fate)
+        return _Batch(given.number, given.slots, given.times, given.known, given.values, order, segments, fate)
 
     def _nothing_yet(self, arrived: _Given, batch: _Batch, counts: Counter[str]) -> Scored:
         n, C = len(batch.slots), self._channels
@@ -643,7 +644,7 @@ class Engine:
         for partition in np.unique(partition_of).tolist():
             rows = np.flatnonzero(accepted & (of_row == partition))
             members = np.fromiter(self.streams.of_partition(partition).values(), np.int64)
-            events = self._silences.follow(state, members, batch.slots[rows], batch.times[rows], rows, told)
+            events = self._silences.follow(state, members, batch.slots[rows], batch.known[rows], rows, told)
             for event in events:
                 one = Segments.of(np.array([event.slot]))
                 marks = silence_marks(event.silent, event.newest)

@@ -91,12 +91,16 @@ class Memory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """M readings that go on, in this order, and what was counted: duplicates that were dropped, early releases."""
+    """M readings that go on, in this order, and what was counted: duplicates that were dropped, early releases.
+
+    ``known`` ``[M]``: the newest time of the stream, of those that wait too, when the reading went on.
+    """
 
     slots: Ints
     times: Times
     values: Floats
     number: Ints
+    known: Times
     duplicates: int
     early: int
 
@@ -148,7 +152,9 @@ def reorder(
     taken = _taken(memory, arrived, plan, released, order, values, number)
     _free(memory, arrived.segments, plan)
     _keep(memory, arrived, stays, values[order[stays]], number[order[stays]], capacity)
-    return Released(*taken, duplicates=int(duplicate.sum()), early=early)
+    cause = np.concatenate([plan.held_cause, plan.cause])[released]
+    known = arrived.due[cause] + np.int64(lateness_ns)
+    return Released(*taken, known, duplicates=int(duplicate.sum()), early=early)
 
 
 def _arrivals(memory: Memory, segments: Segments, times: Times, lateness_ns: int) -> _Arrivals:

@@ -129,6 +129,7 @@ class State:
         self.clock_late: NDArray[np.int32]
         self.clock_first: NDArray[np.int64]
         self.clock_newest: NDArray[np.int64]
+        self.silence_newest: NDArray[np.int64]
         self.silence_since: NDArray[np.int64]
         self.silence_witness: NDArray[np.int64]
         self.season_bin: NDArray[np.int64]

@@ -21,11 +21,13 @@ from detector.engine.engine import BUCKETS, Engine
 from detector.engine.incidents import Policy
 from detector.engine.readings import Readings
 from detector.engine.reorder import MOST_NUMBERS, MOST_READINGS, capacity, longest_ns, reorder
-from detector.engine.state import State, layout
+from detector.engine.state import Saved, State, layout
 from detector.engine.streams import bucket_of
+from schemas.alert import Kind
+from schemas.errors import ModelError
 from schemas.frame import Frame
 from schemas.manifest import Season
-from schemas.moment import SECOND_NS
+from schemas.moment import SECOND_NS, parse_time
 
 C = 3
 #: Saved in one bucket with another stream, of which more or fewer readings may wait.
@@ -46,7 +48,7 @@ LATEST = 2**63 - 1
 
 #: Logs are made of seeds, and a smaller seed is no smaller log.
 SLOW = settings(
-    max_examples=50,
+    max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
@@ -202,15 +204,15 @@ def restarted(engine: Engine, policy: Policy) -> Engine:
 
 
 def play(
-    log: Log, model: str, cuts: set[int], restarts: set[int], changes: dict[int, float], lateness: float
+    log: Log, model: str, cuts: set[int], restarts: set[int], changes: dict[int, float], policy: Policy
 ) -> tuple[Told, Engine]:
     """Everything at once between the cuts; restarts and changes of the lateness before what follows some of them."""
-    policy, told = POLICY.model_copy(update={"lateness": lateness}), Told()
+    told = Told()
     engine = Engine(MODELS[model], policy)
     n = len(log.streams)
     for start, stop in pairwise(sorted({0, n, *(cut % n for cut in (*cuts, *restarts, *changes))})):
         if start in changes:
-            policy = POLICY.model_copy(update={"lateness": changes[start]})
+            policy = policy.model_copy(update={"lateness": changes[start]})
             if start not in restarts:
                 engine.obey_policy(policy)
         if start in restarts:
@@ -219,8 +221,9 @@ def play(
     return told, engine
 
 
-def by_the_book(log: Log, model: str, changes: dict[int, float], lateness: float) -> tuple[Told, list[OracleBuffer]]:
+def by_the_book(log: Log, model: str, changes: dict[int, float], policy: Policy) -> tuple[Told, list[OracleBuffer]]:
     """An engine without a lateness, given what the oracles let go on, one arrival at a time."""
+    lateness = policy.lateness
     values, interval = MODELS[model].manifest.values, SECOND_NS
     oracles = {name: OracleBuffer(0, 2) for name in NAMES}
     order: list[int] = []
@@ -230,7 +233,7 @@ def by_the_book(log: Log, model: str, changes: dict[int, float], lateness: float
         oracles[name].lateness, oracles[name].capacity = ns, capacity(ns, interval, values)
         order += [int(str(what)) for _, what in oracles[name].take(int(log.times[row]), row)]
     told = Told()
-    told.note(Engine(MODELS[model], POLICY), log.batch(np.array(order, np.int64)))
+    told.note(Engine(MODELS[model], policy.model_copy(update={"lateness": 0.0})), log.batch(np.array(order, np.int64)))
     return told, list(oracles.values())
 
 
@@ -243,22 +246,27 @@ seconds = st.sampled_from([0.0, 0.5, 3.0, 10.0, 40.0])
 @given(
     seeds, lengths, st.sampled_from([0.5, 3.0, 10.0]), st.sampled_from([0.0, 0.1, 0.5]), st.sampled_from([1, 1, 5]),
     st.sampled_from(sorted(MODELS)), seconds, places, places, st.dictionaries(st.integers(0, 300), seconds, max_size=3),
+    st.sampled_from([0.0, 15.0]),
 )  # fmt: skip
 def test_everything_goes_by_what_the_buffer_lets_go_on(
     seed: int, steps: int, delay: float, trouble: float, burst: int, model: str, lateness: float,
-    cuts: set[int], restarts: set[int], changes: dict[int, float],
+    cuts: set[int], restarts: set[int], changes: dict[int, float], silent_after: float,
 ) -> None:  # fmt: skip
-    """However it is split, wherever it is restarted, whatever the lateness becomes on the way."""
+    """However it is split, wherever it is restarted, whatever the lateness becomes on the way. (Who is silent is told
+    by what waits, too.)
+    """
+    policy = POLICY.model_copy(update={"lateness": lateness, "silent_after": silent_after})
     log = log_of(seed, steps, delay, trouble, burst)
     n = len(log.streams)
     restarts = {place % n for place in restarts}
     changes = {place % n: late for place, late in changes.items()}
-    wanted, oracles = by_the_book(log, model, changes, lateness)
-    found, engine = play(log, model, cuts, restarts, changes, lateness)
-    assert found.rows == wanted.rows
-    assert {p: sorted(alerts) for p, alerts in found.alerts.items()} == {
-        p: sorted(alerts) for p, alerts in wanted.alerts.items()
-    }
+    wanted, oracles = by_the_book(log, model, changes, policy)
+    found, engine = play(log, model, cuts, restarts, changes, policy)
+    if not silent_after:
+        assert found.rows == wanted.rows
+        assert {p: sorted(said) for p, said in found.alerts.items()} == {
+            p: sorted(said) for p, said in wanted.alerts.items()
+        }
     assert found.counts["duplicate"] == wanted.counts["duplicate"] + sum(o.duplicates for o in oracles)
     assert found.counts["late"] == wanted.counts["late"]
     assert found.counts["released_early"] == sum(o.early for o in oracles)
@@ -266,9 +274,12 @@ def test_everything_goes_by_what_the_buffer_lets_go_on(
     counts = found.counts
     dropped = counts["late"] + counts["duplicate"]
     assert counts["received"] == n == counts["scored"] + counts["warming_up"] + dropped + engine.waiting
-    whole, other = play(log, model, set(changes), set(), changes, lateness)
+    whole, other = play(log, model, set(changes), set(), changes, policy)
     assert dumps(engine) == dumps(other)
     assert whole.rows == found.rows
+    assert {p: sorted(said) for p, said in found.alerts.items()} == {
+        p: sorted(said) for p, said in whole.alerts.items()
+    }
 
 
 @SLOW
@@ -300,9 +311,11 @@ def test_there_is_everything_in_it() -> None:
     kinds: Counter[str] = Counter()
     for seed in range(12):
         log = log_of(seed, 120, 3.0, 0.5 if seed % 2 else 0.1, 5 if seed % 3 == 0 else 1)
-        told, oracles = by_the_book(log, "plain", {}, 3.0)
+        policy = POLICY.model_copy(update={"lateness": 3.0})
+        told, oracles = by_the_book(log, "plain", {}, policy)
+        waited, _ = play(log, "plain", set(), set(), {}, policy)
         counts += told.counts + Counter(early=sum(o.early for o in oracles), waited=sum(o.duplicates for o in oracles))
-        for alerts in told.alerts.values():
+        for alerts in waited.alerts.values():
             kinds.update(alert.split(b'"kind":"')[1].split(b'"')[0].decode() for alert in alerts)
     assert min(counts[what] for what in ("late", "duplicate", "early", "waited", "scored")) >= 10
     assert {"anomaly", "shift", "silent", "clock"} <= set(kinds)
@@ -342,6 +355,15 @@ def test_what_waits_when_the_lateness_ends_goes_on_with_the_next_reading_of_its_
     assert feed(engine, [1, 3])[1]["late"] == 1
 
 
+def test_readings_of_other_values_that_wait_belong_to_another_model() -> None:
+    engine, narrow = late_by(10), State(layout(4, 2, 1, 1))
+    feed(engine, [0, 1, 2])
+    saved = Saved.parse(engine.dump(0, bucket_of("a", BUCKETS)))
+    narrow.grow(1)
+    with pytest.raises(ModelError, match="3 values that wait, the model wants 2"):
+        narrow.load(saved, np.array([0]))
+
+
 def test_a_state_in_which_nothing_waits_has_no_room_for_it() -> None:
     waits, none = late_by(10), late_by(0)
     feed(none, [0, 1, 2])
@@ -354,3 +376,29 @@ def test_a_state_in_which_nothing_waits_has_no_room_for_it() -> None:
     assert b'"reorder":{}' in before
     assert b'"reorder":{}' in waits.dump(0, bucket)
     assert waits.waiting == 0
+
+
+def fleet(stops: int) -> Log:
+    """Two streams that send every five seconds, and one every minute, up to a time."""
+    found = [(second, name) for second in range(0, 1500, 5) for name in ("a", "b")]
+    found = sorted(found + [(second, BESIDE) for second in range(2, stops, 60)])
+    times = np.array([second for second, _ in found], np.int64) * SECOND_NS
+    return Log([name for _, name in found], times, np.zeros((len(found), C), np.float32))
+
+
+@pytest.mark.parametrize("lateness", [0.0, 1.0, 20.0, 70.0])
+@pytest.mark.parametrize("batch", [1, 7, 10**6])
+def test_a_stream_that_sends_seldom_is_not_silent_because_its_newest_reading_waits(lateness: float, batch: int) -> None:
+    """As long as its pauses are within the limit, which is one and a half of them; where it stops, that is told."""
+    for stops in (1500, 700):
+        log = fleet(stops)
+        engine = Engine(MODELS["plain"], POLICY.model_copy(update={"silent_after": 90.0, "lateness": lateness}))
+        alerts = []
+        for start in range(0, len(log.streams), batch):
+            rows = np.arange(start, min(start + batch, len(log.streams)))
+            alerts += [event.alert for event in engine.process(log.batch(rows)).published]
+        silent = [alert for alert in alerts if alert.data.kind is Kind.SILENT]
+        assert [alert.subject for alert in silent] == ([] if stops == 1500 else [BESIDE])
+        for alert in silent:  # its newest reading is of 662
+            assert parse_time(alert.data.began) // SECOND_NS == 662
+            assert 662 + 90 <= parse_time(alert.time) // SECOND_NS <= 662 + 90 + lateness + 10

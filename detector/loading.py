@@ -8,6 +8,9 @@ from detector.adapters.folder import read_model
 from detector.engine.engine import Engine
 from detector.engine.incidents import Policy
 from detector.engine.model import Model
+from detector.engine.reorder import longest_ns
+from schemas.errors import SettingsError
+from schemas.moment import SECOND_NS
 from schemas.promise import Promise
 from schemas.settings import DetectorSettings
 
@@ -34,9 +37,18 @@ def _say_where_too_rare(model: Model, false_alarms: str) -> None:
 
 
 def policy(settings: DetectorSettings, model: Model) -> Policy:
-    """When incidents open and resolve, and when baselines move."""
+    """When incidents open and resolve, and when baselines move. Raises SettingsError where so many readings would have
+    to wait that they are not kept.
+    """
+    manifest = model.manifest
+    most = longest_ns(max(round(manifest.interval_s * SECOND_NS), 1), manifest.values) / SECOND_NS
+    if settings.lateness > most:
+        raise SettingsError(
+            f"--lateness {settings.lateness:g}s: of a stream that sends one reading every {manifest.interval_s:g} s "
+            f"that is more than are kept: at most {most:g}s with this model"
+        )
     return Policy.usual(
-        model.manifest.smoothing_span,
+        manifest.smoothing_span,
         k=settings.incident_k,
         n=settings.incident_n,
         quiet=settings.incident_quiet,
@@ -51,4 +63,5 @@ def policy(settings: DetectorSettings, model: Model) -> Policy:
         drift_after=settings.drift_after,
         drift_limit=settings.drift_limit,
         silent_after=settings.silent_after,
+        lateness=settings.lateness,
     )

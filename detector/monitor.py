@@ -79,12 +79,13 @@ class Monitor(Observer):
         metrics.readings_scored.inc(counts["scored"])
         for reason in ("late", "duplicate"):
             metrics.readings_dropped.labels(reason).inc(counts[reason])
-        for kind in ("warming_up", "all_missing", "not_published", "gap_rows", "warm_ups"):
+        for kind in ("warming_up", "all_missing", "not_published", "gap_rows", "warm_ups", "released_early"):
             metrics.engine_counts.labels(kind).inc(counts[kind])
         metrics.values_ignored.labels("unknown_channel").inc(sum(d.counts["unknown_channel"] for d in decoded))
         metrics.batch_readings.observe(counts["received"])
         metrics.scores.observe(scored.score[~np.isnan(scored.score)])
         metrics.open_incidents.set(engine.open_incidents)
+        metrics.readings_waiting.set(engine.waiting)
         metrics.streams.set(len(engine.streams))
         metrics.repeated_streams.set(len(engine.streams.repeated))
 

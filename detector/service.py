@@ -308,7 +308,7 @@ class Service:
         self._published += published
 
     def _note_changes(self, decoded: list[Decoded], scored: Scored, now: float) -> None:
-        buckets = self._engine.streams.bucket(scored.slot)  # of all readings, in the order of `decoded`
+        buckets = self._engine.streams.bucket(scored.arrived)  # of all readings, in the order of `decoded`
         at = 0
         for d in decoded:
             count = len(d.readings)

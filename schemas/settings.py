@@ -146,6 +146,11 @@ class DetectorSettings(Settings):
         100_000, ge=1, description="streams of a partition that are followed; those unheard for longest give way"
     )
     max_ahead: Duration = Field(3600, description="a reading dated further past its record's timestamp is set aside")
+    lateness: Duration = Field(
+        0,
+        description="a reading waits until its stream's newest is this much later, so that those that arrive out of "
+        "order are scored in the order of time; what comes later still is dropped",
+    )
     false_alarms: PromiseText | None = Field(
         None,
         description="N/DURATION: false-alarm episodes that a stream may have, or fleet:N/DURATION for all of the "

@@ -78,6 +78,7 @@ class Metrics:
 
         self.lag = gauge("lag_records", "records not yet committed, by owned partition", "partition")
         self.open_incidents = gauge("open_incidents", "incidents open now")
+        self.readings_waiting = gauge("readings_waiting", "readings that wait for late ones (lateness)")
         self.streams = gauge("streams", "streams with state")
         self.repeated_streams = gauge("streams_in_several_partitions", "streams met in more than one owned partition")
         self.assigned_partitions = gauge("assigned_partitions", "partitions owned now")

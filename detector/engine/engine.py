@@ -1,8 +1,13 @@
 """The engine: readings in, scores and alerts out.
 
 ``process`` takes what has arrived, of many streams of many partitions, and does each step once for all of it:
-assembly → windows → graph → recent scores → flags → incidents. How the readings were split into batches never shows in
-the result. Live scoring, offline scoring and calibration all run this code.
+reorder buffer → assembly → windows → graph → recent scores → flags → incidents. How the readings were split into
+batches never shows in the result. Live scoring, offline scoring and calibration all run this code.
+
+With a lateness, readings wait (see ``reorder``), and everything after the buffer goes by the readings that it releases,
+in the order in which it does: an alert comes as much later, and with the stream's next reading at the soonest. Who is
+silent and whose clock was set back is told with released readings, too: a clock that was set back by less than the
+lateness only brings disorder.
 
 Baselines move between turns of event time, so a batch that spans several turns of a stream goes through in as many
 rounds; a live batch is one or two.
@@ -30,6 +35,7 @@ from detector.engine.incidents import (
     FADING,
     KINDS,
     NORMAL,
+    REMEMBERED,
     TOP_CHANNELS,
     UNSCORED,
     Change,
@@ -45,10 +51,11 @@ from detector.engine.orders import obey
 from detector.engine.promising import promising
 from detector.engine.readings import Readings
 from detector.engine.records import dump_record, forget_incidents, load_record
+from detector.engine.reorder import capacity, reorder
 from detector.engine.reporter import Reporter, Seen
 from detector.engine.scorer import Scorer
 from detector.engine.seasons import Seasons
-from detector.engine.segments import Ints, Segments, with_tails
+from detector.engine.segments import Ints, Segments, histories, with_tails
 from detector.engine.sensors import Sensors
 from detector.engine.silence import Silences, limit_ns
 from detector.engine.smoothing import smoothed, smoothing_weights
@@ -75,14 +82,21 @@ LASTING = 5
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What became of N readings, in the order in which they were given.
+    """What became of N readings, in the order in which they were given; with a lateness, of those that were released,
+    in that order, some of which came in earlier batches. Of what still waits, and of duplicates of what waited, there
+    is nothing.
 
-    ``slot`` ``[N]``: the stream's row in the state; ``score`` ``[N]`` in thresholds, NaN in warm-up and for dropped
-    readings; ``p_value`` ``[N]``, NaN likewise; ``alert`` ``[N]``: an incident of the stream is open after the reading;
-    ``error`` ``[N, C]`` and ``expected`` ``[N, C]`` (engineering units), NaN where there is no score; ``published``:
-    the alerts, each with the reading that caused it; ``counts``: readings by what was done with them.
+    ``arrived``: the stream's row in the state of each reading that was given, in that order; ``number`` ``[N]``: the
+    place of each of these readings among all that this engine was ever given, from 0, -1 where it waited already in a
+    state that was loaded; ``slot`` ``[N]``: the stream's row; ``score`` ``[N]`` in thresholds, NaN in warm-up and for
+    dropped readings; ``p_value`` ``[N]``, NaN likewise; ``alert`` ``[N]``: an incident of the stream is open after the
+    reading was scored; ``error`` ``[N, C]`` and ``expected`` ``[N, C]`` (engineering units), NaN where there is no
+    score; ``published``: the alerts, each with the reading that caused it; ``counts``: readings by what was done with
+    them.
     """
 
+    arrived: Ints
+    number: Ints
     slot: Ints
     score: NDArray[np.float64]
     p_value: NDArray[np.float64]
@@ -94,11 +108,26 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
-    """N readings as given, and sorted by stream."""
+class _Given:
+    """N readings in some order, numbered."""
 
     slots: Ints
     times: Times
+    values: NDArray[np.float32]
+    number: Ints
+    known: Times
+    """The newest times of their streams, of readings that wait too."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """N readings to be scored, and sorted by stream."""
+
+    number: Ints
+    slots: Ints
+    times: Times
+    known: Times
+    """The newest times of their streams, of readings that wait too."""
     values: NDArray[np.float32]
     order: Ints
     segments: Segments
@@ -115,7 +144,6 @@ class Engine:
         self._learned = self.model = model
         #: the promise in force; None: the model's own
         self.false_alarms: str | None = None
-        self.policy = _patient(policy or Policy.usual(manifest.smoothing_span), manifest.interval_s)
         self.scorer = Scorer(model.graph, manifest.batching, threads)
         self.streams = Streams(model.streams, manifest.calibration.threshold, BUCKETS)
         self._window = manifest.window
@@ -131,18 +159,20 @@ class Engine:
         if self.scorer.images != (manifest.frame is not None):
             raise ModelError("the model's graph and manifest disagree on images: fit it again")
         self.state = State(
-            layout(self._tail, self._values, len(self._weights), self.policy.n, manifest.season, self._sensed)
+            layout(self._tail, self._values, len(self._weights), REMEMBERED, manifest.season, self._sensed)
         )
         self._sensors = Sensors(manifest.channels)
-        self._judge_by(self.policy)
+        self._given = 0
+        self._go_by(policy or Policy.usual(manifest.smoothing_span))
         self._reporter = Reporter(model, self.scorer, self.streams, self.state, self._weights)
         #: CPU-bound seconds by stage since the start, for benchmarks and metrics; decides nothing
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
     def judge_by(self, policy: Policy, false_alarms: str | None = None) -> None:
-        """Go on under another policy and another promise (None: the model's own). What is remembered stays.
+        """Go by another policy and another promise (None: the model's own) from the next reading on.
 
-        Raises ValueError where the promise cannot be read.
+        What is remembered stays, and what waits in the reorder buffer is lost by none. Raises ValueError where the
+        promise cannot be read.
         """
         model = self._learned if false_alarms is None else promising(self._learned, false_alarms)
         if model.manifest.calibration != self.model.manifest.calibration:
@@ -150,33 +180,42 @@ class Engine:
             self.model = model
             self._reporter = Reporter(model, self.scorer, self.streams, self.state, self._weights)
         self.false_alarms = false_alarms
-        self._judge_by(_patient(policy, model.manifest.interval_s))
+        self._go_by(policy)
 
-    def _judge_by(self, policy: Policy) -> None:
-        manifest, self.policy = self.model.manifest, policy
+    def _go_by(self, policy: Policy) -> None:
+        manifest = self.model.manifest
+        self.policy = policy = _patient(policy, manifest.interval_s)
         self.baselines = Baselines(policy, self.interval_ns)
+        self._lateness_ns = round(policy.lateness * SECOND_NS)
         silent_ns = limit_ns(policy.silent_after, manifest.silent_after_s, self.interval_ns)
-        self._silences = Silences(silent_ns, AHEAD_NS)
+        self._silences = Silences(silent_ns + self._lateness_ns if silent_ns else 0, AHEAD_NS)
+        self._capacity = capacity(self._lateness_ns, self.interval_ns, self._values)
 
     @property
     def open_incidents(self) -> int:
         """How many incidents are open."""
         return int((self.state.opened[: self.state.size] != NEVER).sum())
 
+    @property
+    def waiting(self) -> int:
+        """How many readings wait in the reorder buffer."""
+        return int(self.state.wait_count[: self.state.size].sum())
+
     def process(self, batches: Sequence[Readings]) -> Scored:
         """Take in what has arrived, in order within each stream, and say what it means."""
         batches = [batch for batch in batches if len(batch)]
         began = time.perf_counter()
         counts: Counter[str] = Counter()
-        batch = self._sorted(batches, counts)
-        out = self._nothing_yet(batch, counts)
+        arrived = self._columns(batches)
+        counts["received"] += len(arrived.slots)
+        batch = self._sorted(self._released(arrived, counts), counts)
+        out = self._nothing_yet(arrived, batch, counts)
         silent = self._silence(batch, out)
         clocked = self._clocks(batch, out)
         self.seconds["decide"] += time.perf_counter() - began
         for rows in self._rounds(batch):
             self._round(batch, rows, out)
         self._carry(batch, out, silent, clocked)
-        counts["received"] += len(batch.slots)
         published = [
             replace(p, record=dump_record(self.state, self.streams.of_partition(p.partition)[p.stream]))
             for p in sorted(out.published, key=lambda p: p.index)
@@ -185,29 +224,46 @@ class Engine:
 
     # -- the batch as a whole --------------------------------------------------------------------------------------
 
-    def _sorted(self, batches: Sequence[Readings], counts: Counter[str]) -> _Batch:
-        slots, times, values = self._columns(batches)
-        order = np.argsort(slots, kind="stable")
-        segments = Segments.of(slots[order])
-        fate = judge(segments, times[order], self.state.time[segments.slots])
-        counts["late"] += int(fate.late.sum())
-        counts["duplicate"] += int(fate.duplicate.sum())
-        return _Batch(slots, times, values, order, segments, fate)
-
-    def _columns(self, batches: Sequence[Readings]) -> tuple[Ints, Times, NDArray[np.float32]]:
-        if not batches:
-            return np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, self._values), np.float32)
+    def _columns(self, batches: Sequence[Readings]) -> _Given:
         slots = [self.streams.slots(batch.partition, batch.streams) for batch in batches]
         self.state.grow(self.streams.size)
+        count = sum(map(len, slots))
+        number = np.arange(self._given, self._given + count)
+        self._given += count
         if len(batches) == 1:
-            return slots[0], batches[0].times, batches[0].values
-        return (
-            np.concatenate(slots),
-            np.concatenate([batch.times for batch in batches]),
-            np.concatenate([batch.values for batch in batches]),
-        )
+            return _Given(slots[0], batches[0].times, batches[0].values, number, batches[0].times)
+        times = np.concatenate([np.empty(0, np.int64), *(batch.times for batch in batches)])
+        values = np.concatenate([np.empty((0, self._values), np.float32), *(batch.values for batch in batches)])
+        return _Given(np.concatenate([np.empty(0, np.int64), *slots]), times, values, number, times)
 
-    def _nothing_yet(self, batch: _Batch, counts: Counter[str]) -> Scored:
+    def _released(self, given: _Given, counts: Counter[str]) -> _Given:
+        """What the reorder buffer lets go on; everything where nothing has to wait and nothing does."""
+        if not len(given.slots) or not (self._lateness_ns or self._anything_waits()):
+            return given
+        began = time.perf_counter()
+        out = reorder(
+            self.state, given.slots, given.times, given.values, given.number,
+            lateness_ns=self._lateness_ns, capacity=self._capacity,
+        )  # fmt: skip
+        counts["duplicate"] += out.duplicates
+        counts["released_early"] += out.early
+        self.seconds["reorder"] += time.perf_counter() - began
+        return _Given(out.slots, out.times, out.values, out.number, out.known)
+
+    def _anything_waits(self) -> bool:
+        """Under a policy that was in force before, that is."""
+        state = self.state
+        return state.wait_time.shape[1] > 0 and bool(state.wait_count[: state.size].any())
+
+    def _sorted(self, given: _Given, counts: Counter[str]) -> _Batch:
+        order = np.argsort(given.slots, kind="stable")
+        segments = Segments.of(given.slots[order])
+        fate = judge(segments, given.times[order], self.state.time[segments.slots])
+        counts["late"] += int(fate.late.sum())
+        counts["duplicate"] += int(fate.duplicate.sum())
+        return _Batch(given.number, given.slots, given.times, given.known, given.values, order, segments, fate)
+
+    def _nothing_yet(self, arrived: _Given, batch: _Batch, counts: Counter[str]) -> Scored:
         n, C = len(batch.slots), self._channels
         # an incident that was open before a stream's first reading, for readings that are dropped
         alert = (self.state.opened[batch.slots] != NEVER).any(axis=1)
@@ -215,7 +271,8 @@ class Engine:
         error, expected = (
             np.empty((n, C), np.float32) if whole else np.full((n, C), np.nan, np.float32) for _ in range(2)
         )
-        return Scored(batch.slots, np.full(n, np.nan), np.full(n, np.nan), alert, error, expected, [], counts)
+        nothing = np.full(n, np.nan), np.full(n, np.nan)
+        return Scored(arrived.slots, batch.number, batch.slots, *nothing, alert, error, expected, [], counts)
 
     def _rounds(self, batch: _Batch) -> Iterator[Ints]:
         """Accepted readings, as places in the sorted batch, by the turn of their stream."""
@@ -458,7 +515,8 @@ class Engine:
         counts["scored"] += int((~np.isnan(score)).sum())
         counts["anomalous"] += int(((flags == ANOMALOUS) | (flags == FADING)).sum())
         counts["not_published"] += int((silent & (score > 1)).sum())
-        recent = self._remembered(segments, state.flags, flags)
+        recent, newest = histories(segments, state.flags[segments.slots], flags, self.policy.n)
+        state.flags[segments.slots] = newest
         return score, by, flags, recent
 
     def _remembered(self, segments: Segments, kept: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
@@ -605,7 +663,7 @@ class Engine:
             members = self.streams.expected(partition)
             if len(members) < len(self.streams.of_partition(partition)):  # some have moved to other partitions
                 rows = rows[np.isin(batch.slots[rows], members)]
-            events = self._silences.follow(state, members, batch.slots[rows], batch.times[rows], rows, told)
+            events = self._silences.follow(state, members, batch.slots[rows], batch.known[rows], rows, told)
             for event in events:
                 one = Segments.of(np.array([event.slot]))
                 marks = silence_marks(event.silent, event.newest)

@@ -207,7 +207,8 @@ class State:
 
         Raises ModelError where a window has another shape: the state belongs to another model.
         """
-        reorder.restore(self, slots, saved.sections.get("reorder", {}))
+        if "reorder" in self.layout:
+            reorder.restore(self, slots, saved.sections.get("reorder", {}))
         for section, fields in self.layout.items():
             if section in ("reorder", "passing"):
                 continue

@@ -5,19 +5,23 @@ the alerts of [c, c′) and moves C from c to c′ at once (KIP-98, KIP-447), an
 from state that is itself a function of [0, C).
 
 1. A partition that is assigned is stopped until it is restored: its committed offset C and, in that commit's metadata,
-   R; the checkpoints and open incidents of the state topic.
+   R and the topic's id; the checkpoints and open incidents of the state topic. Partitions that were kept over a change
+   of the group (KIP-429) stand still meanwhile and go on where they were.
 2. The records of [R, C) move the state again and publish nothing; a bucket takes only those from its own checkpoint on.
    The journal's entries take their places among them.
-3. At C the incidents become those that were published, whatever the replay would say. From C on there is publishing.
+3. At C the incidents become those that were published, whatever the replay would say. Settings that are not those in
+   force so far take effect at C, as an entry of the journal. From C on there is publishing.
 4. A batch: poll, until it is full or its oldest record has waited long enough → decode → score. Its alerts, dead
-   letters and incident records join the open transaction; C is the log's position, never "the last record + 1".
+   letters and incident records join the open transaction; C is the log's position, never "the last record + 1". Streams
+   that have to give way to new ones are forgotten before it, as an entry of the journal.
 5. Commit at once where there is something to publish, else about once a second. The checkpoints whose turn it is ride
    along, each true for the C of this transaction.
 6. About once a second, a look at the operators' commands. The batch in hand is finished first, so that the position is
    the state's own; then each takes effect in the partitions that know its stream, and what comes of it, the journal's
    entry and the place on the commands topic are committed at once, together.
-7. When the group moves on, or an outcome is unknown: everything uncommitted is dropped, state and all, and every
-   partition that is still owned goes through step 1. Fenced, or past the watchdog: the process ends with 75.
+7. When the group moves on, or an outcome is unknown: what is not kept is dropped, state, uncommitted work and all, and
+   every partition that is owned and not in hand goes through step 1. Of an unknown outcome nothing is kept. Fenced, or
+   past the watchdog: the process ends with 75.
 """
 
 from __future__ import annotations
@@ -401,9 +405,12 @@ class Service:
         self._repeated = len(repeated)
 
     def _check_topic(self) -> None:
-        """A topic that was made anew, or has more partitions, concerns everything in hand. Raises Rebalanced."""
-        was = self._restoration.topic_id, self._restoration.partitions
-        if not self._progress or (now := self._log.describe()) == was:
+        """A topic that was made anew, or has more partitions, concerns everything in hand.
+
+        Raises Rebalanced then, and TopicError where it is gone.
+        """
+        was, now = (self._restoration.topic_id, self._restoration.partitions), self._log.describe()
+        if not self._progress or now == was:  # (who owns nothing looks as well: the topic may be gone)
             return
         what = f"has {now[1]} partitions, and had {was[1]}" if now[0] == was[0] else "was made anew"
         log_.warning("the readings topic %s %s", self._log.topic, what)

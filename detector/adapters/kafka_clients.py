@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -64,6 +65,11 @@ BATCH_BYTES = 256 * 1024
 # Logins at which a broker has to hang up, in a row, before they count as refused: it takes about 3 s, and one that is
 # being started or stopped does so once or twice.
 LOGINS = 6
+
+
+# Seconds between two attempts at a question, the first and the longest; each is twice the one before, less a random
+# part of at most half.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 
 
 class Clients:
@@ -228,7 +234,7 @@ def patiently(call: Callable[[], T], where: str, patience_s: float, renew: Calla
 
     ``renew`` is called before each new attempt.
     """
-    deadline = time.monotonic() + patience_s
+    deadline, pause_s = time.monotonic() + patience_s, FIRST_PAUSE_S
     while True:
         try:
             return call()
@@ -236,7 +242,8 @@ def patiently(call: Callable[[], T], where: str, patience_s: float, renew: Calla
             if not error.retriable or time.monotonic() > deadline:
                 raise translate(error, where) from error
             log.debug("%s: %s", where, error)
-            time.sleep(0.1)
+            time.sleep(pause_s * random.uniform(0.5, 1))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             if renew is not None:
                 renew()
         except VENDOR as error:

@@ -17,7 +17,7 @@ from kafka import KafkaConsumer, TopicPartition
 from detector.adapters.columns import LABEL
 from detector.adapters.files import Table
 from detector.adapters.images import Images
-from detector.adapters.kafka_clients import Clients
+from detector.adapters.kafka_clients import Clients, read_from
 from detector.adapters.kafka_errors import VENDOR, translate
 from detector.adapters.port import Records
 from detector.past import Form, ImageForm, JsonForm, Known
@@ -145,8 +145,9 @@ class _Past(Generic[Known]):
     def _read(self, starts: dict[TopicPartition, int]) -> Iterator[Records]:
         left = {tp for tp in self._partitions if starts[tp] < self._end[tp]}
         for tp in self._partitions:
-            self._reader.seek(tp, starts[tp])
-            (self._reader.resume if tp in left else self._reader.pause)(tp)
+            read_from(self._reader, tp, starts[tp])
+            if tp not in left:
+                self._reader.pause(tp)
         deadline = time.monotonic() + SILENCE_S
         while left:
             if time.monotonic() > deadline:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka import errors as vendor
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.net.compat import KafkaNetClient
@@ -216,6 +216,21 @@ class _Strict(KafkaNetClient):  # type: ignore[misc]
             return connection
 
         self._manager.get_connection = get_connection
+
+
+def read_from(consumer: KafkaConsumer, tp: TopicPartition, offset: int) -> None:
+    """Deliver an assigned partition from an offset on, whether it was paused or not.
+
+    Records that kafka-python 3.0.12 has fetched of a partition that is then paused are parked, and no more are fetched
+    while they are. It takes them back only where no other partition's records came in between: else the partition
+    stands still for ever. Whoever names an offset has no use for them, so they are dropped here. Raises KeyError or
+    ValueError where the partition is not assigned (any more).
+    """
+    consumer.seek(tp, offset)
+    consumer.resume(tp)
+    fetcher = consumer._fetcher
+    fetcher._paused_completed_fetches.pop(tp, None)
+    fetcher._paused_partition_records.pop(tp, None)
 
 
 def discard(producer: KafkaProducer) -> None:

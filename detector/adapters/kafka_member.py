@@ -11,6 +11,7 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.errors import IllegalStateError
 from kafka.structs import ConsumerGroupMetadata
 
+from detector.adapters.kafka_clients import read_from
 from schemas.errors import Rebalanced
 
 #: What the client raises where a partition was taken away a moment ago.
@@ -101,8 +102,7 @@ class Member:
         try:
             if self._identity is None or partition not in self._kept:
                 raise IllegalStateError("not held")
-            self.consumer.seek(tp, offset)
-            self.consumer.resume(tp)
+            read_from(self.consumer, tp, offset)
         except GONE:
             self.again()
             raise Rebalanced(f"partition {partition} is not owned") from None

@@ -83,6 +83,37 @@ def test_a_second_member_takes_its_share(cluster: LogCluster) -> None:
     assert set(first.positions()) == mine, "what it gets is stopped until it is started"
 
 
+def test_a_partition_that_was_halted_goes_on_though_others_were_read_meanwhile(cluster: LogCluster) -> None:
+    """kafka-python parked what it had fetched of one, and never fetched more where another's records came between."""
+    for partition in range(PARTITIONS):
+        cluster.produce(partition, [b"%d" % n for n in range(300)])
+    log = cluster.member()
+    start_all(log)
+    for turn in range(20):
+        for records in log.poll(0.2, 7 + turn):
+            at = log.positions()[records.partition]
+            log.halt(records.partition)
+            poll_until(log, lambda: True)
+            log.poll(0.02, 11)
+            log.start(records.partition, at)
+    for partition in range(PARTITIONS):
+        log.start(partition, log.bounds(partition)[0])
+    poll_until(log, lambda: at_end(log))
+
+
+def test_a_large_state_is_read_whole_by_a_member_that_has_just_begun(cluster: LogCluster) -> None:
+    """The look at the owner's records left a partition parked, so that it was never read."""
+    first = cluster.member()
+    start_all(first)
+    for partition in range(PARTITIONS):
+        records = [StateRecord(partition, b"k%d" % n, b"v" * 500) for n in range(230 + partition)]
+        first.commit(Transaction(state=records, offsets={partition: Committed(0, 0)}))
+    first.close()
+    second = cluster.member()
+    for partition in range(PARTITIONS):
+        assert len(second.read_state(partition)) == 230 + partition
+
+
 def test_what_was_kept_is_said(cluster: LogCluster) -> None:
     first = cluster.member()
     everything, second = start_all(first), cluster.member()

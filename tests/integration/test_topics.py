@@ -107,7 +107,8 @@ def test_a_topic_that_is_gone_ends_the_process_with_one_line(broker, model: Path
     admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
     admin.delete_topics([topic])
     admin.close()
-    assert detector.wait(60) == 2, log.read_text()
+    until(lambda: detector.process.poll() is not None, log)
+    assert detector.wait(1) == 2, log.read_text()
     lines = [line for line in log.read_text().splitlines() if line.startswith("detector: ")]
     assert len(lines) == 1
     assert topic in lines[0]

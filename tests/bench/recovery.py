@@ -4,7 +4,7 @@
 
 Each case: a topic of 4 partitions with rounds of readings of every stream (5 channels, 50 readings a record), a replica
 that catches up and then watches live ones for a while, kill -9, a successor with the same name, and at once readings
-that are far off. Measured: from the successor's start to the first alert about them that a ``read_committed`` reader
+that are far off. Measured: from the successor's start to the first alert about them (one stream of each partition) that a ``read_committed`` reader
 sees; of this the restore; readings between R and C; memory at the peak of either process; what a transaction takes and
 carries while live. The broker runs on the same machine.
 """
@@ -66,7 +66,7 @@ def records(streams: int, second: int, loud: bool = False) -> Iterator[tuple[int
     rng = np.random.default_rng(second)
     values = rng.normal(0, 0.1, (streams, CHANNELS)).round(3)
     if loud:
-        values += 9
+        values[:PARTITIONS] += 9  # one stream of each partition
     for partition in range(PARTITIONS):
         own = range(partition, streams, PARTITIONS)
         for at in range(0, len(own), PER_RECORD):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from detector.adapters.kafka import KafkaLog
-from detector.adapters.port import Log
+from detector.adapters.port import Log, Watch, unwatched
 from detector.decoding.decoded import Decoder
 from detector.decoding.images import ImageDecoder
 from detector.decoding.json_readings import JsonDecoder
@@ -27,8 +28,15 @@ from schemas.settings import DetectorSettings
 log = logging.getLogger(__name__)
 
 
-def run(settings: DetectorSettings) -> None:
-    """Watch until SIGTERM, ctrl-C or, with ``stop_at_end``, the end. Raises the errors of ``schemas.errors``."""
+def run(
+    settings: DetectorSettings,
+    connect: Callable[[DetectorSettings], Log] | None = None,
+    watch: Watch = unwatched,
+) -> None:
+    """Watch until SIGTERM, ctrl-C or, with ``stop_at_end``, the end. Raises the errors of ``schemas.errors``.
+
+    ``connect``: opens the log, Kafka's by default; ``watch``: told of each step of the delivery protocol.
+    """
     engine = load_engine(settings)
     limit_s = max(settings.watchdog, settings.startup_timeout + 30)  # connecting has its own, shorter time-out
     with (
@@ -36,20 +44,27 @@ def run(settings: DetectorSettings) -> None:
         Watchdog(limit_s) as watchdog,
         Monitor(settings.http, limit_s, watchdog) as monitor,
     ):
-        kafka = _connect(settings)
+        source = (connect or kafka)(settings)
         stop.connecting = False
         log.info("watching %s with %s", settings.readings_topic, settings.model)
-        serve(settings, kafka, engine, monitor, stop)
+        serve(settings, source, engine, monitor, stop, watch)
 
 
-def serve(settings: DetectorSettings, source: Log, engine: Engine, monitor: Monitor, stop: threading.Event) -> None:
+def serve(
+    settings: DetectorSettings,
+    source: Log,
+    engine: Engine,
+    monitor: Monitor,
+    stop: threading.Event,
+    watch: Watch = unwatched,
+) -> None:
     """Run the service over a log that is already open."""
     manifest = engine.model.manifest
     size = at_once(settings.batch_size, manifest.values)
     if size < settings.batch_size:
         log.info("images of %s are large: batches of at most %d", manifest.frame, size)
         settings = settings.model_copy(update={"batch_size": size})
-    Service(source, engine, decoder_of(settings, manifest), settings, monitor, stop).run()
+    Service(source, engine, decoder_of(settings, manifest), settings, monitor, stop, watch=watch).run()
 
 
 def decoder_of(settings: DetectorSettings, manifest: Manifest) -> Decoder:
@@ -60,7 +75,8 @@ def decoder_of(settings: DetectorSettings, manifest: Manifest) -> Decoder:
     return JsonDecoder(manifest.channel_names, settings.readings_topic, fields, settings.max_ahead)
 
 
-def _connect(settings: DetectorSettings) -> KafkaLog:
+def kafka(settings: DetectorSettings, **further: Any) -> KafkaLog:
+    """The log that the settings name. ``further``: what KafkaLog takes besides, such as time-outs."""
     return KafkaLog(
         bootstrap_servers=settings.bootstrap_servers,
         readings_topic=settings.readings_topic,
@@ -71,6 +87,7 @@ def _connect(settings: DetectorSettings) -> KafkaLog:
         group_id=settings.group_id,
         replica_id=settings.replica_id,
         startup_timeout_s=settings.startup_timeout,
+        **further,
     )
 
 

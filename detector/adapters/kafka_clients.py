@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka import errors as vendor
+from kafka.consumer.fetcher import Fetcher
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.net.compat import KafkaNetClient
 
@@ -96,7 +97,7 @@ class Clients:
 
     def consumer(self, deadline: float, fetch_wait_ms: int = FETCH_WAIT_MS, **config: Any) -> KafkaConsumer:
         """A consumer that sees what is committed and nothing else, and leaves offsets alone."""
-        return self._open(
+        consumer = self._open(
             KafkaConsumer,
             deadline,
             isolation_level="read_committed",  # only then does the client also ask for stable offsets (require_stable)
@@ -111,6 +112,8 @@ class Clients:
             metrics_enabled=False,  # they cost per record, and nobody reads them
             **config,
         )
+        consumer._fetcher.PartitionRecords = FetchedRecords
+        return consumer
 
     def producer(self, deadline: float, transactional_id: str, transaction_timeout_ms: int) -> KafkaProducer:
         """A producer that has fenced off every earlier one with this id, and ended the transaction it left open."""
@@ -181,6 +184,17 @@ def _opened(client: Callable[..., T], config: dict[str, Any]) -> T:
             with suppress(Exception):
                 started.close()
         raise
+
+
+class FetchedRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
+    """What was fetched of a partition, where compaction may have emptied the end of a transaction.
+
+    Such a batch is kept for its place in the log when the record in it, which said how the transaction ended, is gone;
+    kafka-python 3.0.12 looks for that record and breaks off with a RuntimeError: no reader would ever come past it.
+    """
+
+    def _contains_abort_marker(self, batch: Any) -> bool:
+        return bool(batch._num_records > 0 and super()._contains_abort_marker(batch))
 
 
 class _Strict(KafkaNetClient):  # type: ignore[misc]

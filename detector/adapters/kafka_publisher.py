@@ -29,6 +29,10 @@ METADATA_VERSION = 1
 # restore, and what fails this often will not heal by being done again.
 MOST_FAILURES = 10
 
+# Seconds that the coordinator's answer is waited for in any case: it takes 10 to 200 ms, and the sends before it may
+# have used up the transaction's time.
+LEAST_WAIT_S = 1.0
+
 # Bytes of a dead letter's key, at most: a record is refused when key and value together are over the topic's limit.
 MAX_KEY_BYTES = 65_536
 
@@ -61,18 +65,21 @@ class Publisher:
         every send (the client can commit although it gave one up), 5. commit.
         """
         producer = self._producer
+        deadline = time.monotonic() + self._timeout_ms / 1000
         try:
             producer.begin_transaction()  # 1
             watch(Step.BEGUN)
             owner = self._state.owner_records(record.partition for record in transaction.state)
             futures = self._send(producer, transaction)  # 2
             watch(Step.SENT)
-            producer.send_offsets_to_transaction(self._offsets(transaction.offsets), identity)  # 3
+            manager = producer._transaction_manager
+            offsets = self._offsets(transaction.offsets)
+            self._await(manager.send_offsets_to_transaction(offsets, identity), deadline)  # 3
             watch(Step.OFFSETS)
             for future in futures:  # 4
                 future.get(timeout=DELIVERY_TIMEOUT_MS / 1000 + 5)
             watch(Step.ACKNOWLEDGED)
-            producer.commit_transaction()  # 5
+            self._await(manager.begin_commit(), deadline)  # 5
         except Exception as error:
             raise self._failed(error) from error
         watch(Step.COMMITTED)
@@ -83,6 +90,16 @@ class Publisher:
         """Connect anew: a client does not look again for the partitions of a topic that it knows."""
         discard(self._producer)
         self._producer = self._connect(time.monotonic() + self._patience_s)
+
+    def _await(self, answer: Any, deadline: float) -> None:
+        """Wait for the coordinator's answer, for as long as the transaction may last: after that it is ended anyway.
+
+        The producer's own methods wait without end, and kafka-python 3.0.12 loses a request for which it finds no
+        connection: its answer never comes.
+        """
+        self._producer._sender.wakeup()
+        if not answer.wait(timeout_ms=1000 * max(deadline - time.monotonic(), LEAST_WAIT_S)):
+            raise vendor.KafkaTimeoutError("the coordinator did not answer while the transaction might last")
 
     def close(self, timeout_s: float) -> None:
         """Let go of the connection; a transaction is never open between two calls of ``publish``."""

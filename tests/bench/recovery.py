@@ -4,9 +4,9 @@
 
 Each case: a topic of 4 partitions with rounds of readings of every stream (5 channels, 50 readings a record), a replica
 that catches up and then watches live ones for a while, kill -9, a successor with the same name, and at once readings
-that are far off. Measured: from the successor's start to the first alert about them (one stream of each partition) that a ``read_committed`` reader
-sees; of this the restore; readings between R and C; memory at the peak of either process; what a transaction takes and
-carries while live. The broker runs on the same machine.
+that are far off, of one stream of each partition. Measured: from the successor's start to the first alert about them
+that a ``read_committed`` reader sees; of this the restore; readings between R and C; memory at the peak of either
+process; what a transaction takes and carries while live. The broker runs on the same machine.
 """
 
 from __future__ import annotations

@@ -263,6 +263,24 @@ def test_a_partition_starts_where_it_is_told_again_and_again(cluster: LogCluster
         assert values_of(poll_until(log, lambda: at_end(log))) == wanted
 
 
+def test_a_partition_goes_on_although_others_were_read_while_it_was_halted(cluster: LogCluster) -> None:
+    """kafka-python 3.0.12 keeps what it had fetched of a halted partition, and did not find it again: nothing of the
+    partition was ever delivered any more, while the others flowed.
+    """
+    cluster.produce(0, [b"%d" % n for n in range(20)])
+    log = cluster.member()
+    start_all(log)
+    found = poll_until(log, lambda: log.positions()[0] > 0, max_records=5)
+    at = log.positions()[0]
+    log.halt(0)
+    cluster.produce(1, [b"a", b"b"])
+    assert values_of(poll_until(log, lambda: log.positions()[1] >= 2)) == [b"a", b"b"]
+    log.start(0, at)
+    cluster.produce(1, [b"c"])
+    found += [records for records in poll_until(log, lambda: at_end(log)) if records.partition == 0]
+    assert values_of(found) == [b"%d" % n for n in range(20)]
+
+
 def test_bounds_of_empty_and_of_trimmed_partitions(cluster: LogCluster) -> None:
     cluster.produce(1, [b"a", b"b", b"c"])
     cluster.produce(2, [b"a", b"b", b"c"])

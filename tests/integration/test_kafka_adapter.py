@@ -27,7 +27,7 @@ from log_cluster import PARTITIONS, KafkaCluster, assignment, commands_until, po
 
 from detector.adapters.kafka import KafkaLog
 from detector.adapters.kafka_state import OWNER
-from detector.adapters.port import Commands, Committed, StateRecord, Transaction
+from detector.adapters.port import Commands, Committed, StateRecord, Step, Transaction
 from schemas.errors import AccessError, BrokerUnavailable, Rebalanced, SettingsError, TopicError
 
 pytestmark = [
@@ -209,15 +209,15 @@ def test_an_address_that_is_none(cluster: KafkaCluster) -> None:
         cluster.member(bootstrap_servers="127.0.0.1:port")
 
 
-def commit_whatever_happens(log: KafkaLog, value: bytes) -> int:
+def commit_whatever_happens(log: KafkaLog, value: bytes, offset: int = 1) -> int:
     """As the service does: after Rebalanced restore, and do again what is not committed. Returns the attempts."""
     for attempt in range(1, 20):
         try:
-            log.commit(Transaction(alerts=[(b"s", value)], offsets={0: Committed(1, 0)}))
+            log.commit(Transaction(alerts=[(b"s", value)], offsets={0: Committed(offset, 0)}))
             return attempt
         except Rebalanced:
             start_all(log)
-            if log.committed(0) is not None:  # the broker had done it
+            if log.committed(0) == Committed(offset, 0):  # the broker had done it
                 return attempt
     raise AssertionError("never committed")
 
@@ -278,6 +278,34 @@ def test_a_broker_in_trouble_during_a_commit_leaves_exactly_one_copy(rough: Brok
     assert cluster.alerts() == [(b"s", b"once")]
     cluster.produce(0, [b"b"])
     assert b"b" in read_to_the_end(log)
+    cluster.close()
+
+
+def test_a_commit_whose_broker_goes_away_after_it_has_begun_is_given_up(own_broker: Broker) -> None:
+    """kafka-python 3.0.12 loses the request for which it finds no connection to the coordinator, and whoever waits for
+    its answer waited for ever.
+    """
+    cluster = KafkaCluster(own_broker.bootstrap, startup_timeout_s=60, session_timeout_s=6, transaction_timeout_s=4)
+    cluster.produce(0, [b"a", b"b"])
+    log = cluster.member()
+    start_all(log)
+    log.commit(Transaction(alerts=[(b"s", b"before")], offsets={0: Committed(1, 0)}))
+    cure = threading.Timer(1.0, own_broker.start)
+
+    def strike(step: Step) -> None:
+        if step is Step.BEGUN:
+            own_broker.kill()
+            cure.start()
+
+    began = time.monotonic()
+    with pytest.raises(Rebalanced):
+        log.commit(Transaction(alerts=[(b"s", b"once")], offsets={0: Committed(2, 0)}), strike)
+    assert time.monotonic() - began < 45  # of which the broker takes 5 to 30 to start
+    cure.join()
+    start_all(log)
+    if log.committed(0) != Committed(2, 0):
+        commit_whatever_happens(log, b"once", 2)
+    assert sorted(cluster.alerts()) == [(b"s", b"before"), (b"s", b"once")]
     cluster.close()
 
 

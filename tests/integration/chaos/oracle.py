@@ -1,0 +1,167 @@
+"""What has to be on the topics after a schedule: the engine offline over each partition's log, obeying the journal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from integration.chaos.topics import Found, journal_key
+
+from detector.adapters.port import Records
+from detector.decoding.decoded import Decoder
+from detector.engine.alerts import Published
+from detector.engine.engine import Engine
+from detector.journal import Entry, Evicted, Happening, InForce, read_entry
+from detector.loading import load_engine
+from detector.rules import Rules
+from detector.run import decoder_of
+from schemas.command import Command
+from schemas.settings import DetectorSettings
+
+Letter = tuple[bytes | None, bytes | None, tuple[tuple[str, bytes], ...]]
+
+
+@dataclass(slots=True)
+class Wanted:
+    """What has to be there."""
+
+    alerts: dict[bytes, list[bytes]] = field(default_factory=dict)
+    """Values by stream, in order."""
+    letters: Counter[Letter] = field(default_factory=Counter)
+
+
+class LostEntryError(AssertionError):
+    """The journal was not seen whole, so that nothing can be said: not the product's fault."""
+
+
+def journal_of(state: Iterable[Found]) -> dict[int, list[Entry]]:
+    """By partition, every entry that was ever committed. Raises AssertionError where one was written anew."""
+    entries: dict[int, dict[int, Entry]] = {}
+    counts: Counter[int] = Counter()
+    for record in state:
+        what = journal_key(record)
+        if what is None or record.value is None:
+            continue
+        if what == b"cursor":
+            counts[record.partition] = max(orjson.loads(record.value)["count"], counts[record.partition])
+            continue
+        number = int(what)
+        entry = read_entry(number, record.value)
+        known = entries.setdefault(record.partition, {}).setdefault(number, entry)
+        assert known == entry, f"partition {record.partition}: journal entry {number} was {known} and became {entry}"
+    for partition, count in counts.items():
+        missing = set(range(count)) - set(entries.get(partition, {}))
+        if missing:
+            raise LostEntryError(f"partition {partition}: the journal's entries {sorted(missing)} were not seen")
+    return {partition: [found[number] for number in sorted(found)] for partition, found in entries.items()}
+
+
+def wanted(settings: Mapping[str, Any], log: Sequence[Found], journal: Mapping[int, Sequence[Entry]]) -> Wanted:
+    """Alerts and dead letters that go with these records and this journal."""
+    chosen = DetectorSettings.load(settings)
+    found = Wanted()
+    for partition in sorted({record.partition for record in log}):
+        records = [record for record in log if record.partition == partition]
+        _partition(chosen, partition, records, journal.get(partition, ()), found)
+    return found
+
+
+def _partition(
+    settings: DetectorSettings, partition: int, log: Sequence[Found], journal: Sequence[Entry], found: Wanted
+) -> None:
+    """One partition from its first record to its last, the entries in their places."""
+    engine = load_engine(settings)
+    decoder = decoder_of(settings, engine.model.manifest)
+    rules, at = Rules(engine, decoder), 0
+    for entry in journal:
+        until = at
+        while until < len(log) and log[until].offset < entry.offset:
+            until += 1
+        _read(engine, decoder, partition, log[at:until], found)
+        at = until
+        _note(obey(engine, rules, partition, entry.what), found)
+        decoder = rules.follow(entry.what) if isinstance(entry.what, InForce) else decoder
+    _read(engine, decoder, partition, log[at:], found)
+
+
+def _read(engine: Engine, decoder: Decoder, partition: int, log: Sequence[Found], found: Wanted) -> None:
+    if not log:
+        return
+    columns = ([getattr(record, name) for record in log] for name in ("offset", "timestamp", "key", "value"))
+    decoded = decoder.decode(Records(partition, *columns))
+    _note(engine.process([decoded.readings]).published, found)
+    for letter in decoded.dead_letters:
+        key = letter.key
+        if key is None and letter.body() is None:
+            key = b""  # the client takes no record with neither
+        found.letters[key, letter.body(), tuple(letter.headers())] += 1
+
+
+def _note(published: Iterable[Published], found: Wanted) -> None:
+    for event in published:
+        found.alerts.setdefault(event.stream.encode(), []).append(event.alert.to_bytes())
+
+
+def obey(engine: Engine, rules: Rules, partition: int, what: Happening) -> list[Published]:
+    """What an entry of the journal does to the engine, and what is published of it.
+
+    The one place that knows the kinds of entries.
+    """
+    match what:
+        case Command():
+            return engine.apply(partition, what)
+        case Evicted():
+            return engine.evict(partition, what.streams)
+        case InForce():
+            rules.follow(what)
+            rules.place(partition, what)
+    return []
+
+
+def differences(wanted: Wanted, alerts: Iterable[Found], letters: Iterable[Found]) -> list[str]:
+    """What is on the topics and should not be, or the other way round; one line each, none where all is well."""
+    by_stream: dict[bytes, list[bytes]] = {}
+    for record in alerts:
+        by_stream.setdefault(record.key or b"", []).append(record.value or b"")
+    found = []
+    for stream in sorted(by_stream.keys() | wanted.alerts.keys()):
+        should, is_ = wanted.alerts.get(stream, []), by_stream.get(stream, [])
+        if should == is_:
+            continue
+        found += _unlike(f"alerts of {stream.decode()}", Counter(should), Counter(is_))
+        if Counter(should) == Counter(is_):
+            at = next(n for n, (one, other) in enumerate(zip(should, is_, strict=True)) if one != other)
+            found.append(f"alerts of {stream.decode()} are in another order from no. {at} on: {is_[at].decode()}")
+    is_letters = Counter((record.key, record.value, record.headers) for record in letters)
+    return found + _unlike("dead letters", wanted.letters, is_letters)
+
+
+def _unlike(what: str, should: Counter[Any], is_: Counter[Any]) -> list[str]:
+    found = [f"{what}: {count} lost: {_text(one)}" for one, count in (should - is_).items()]
+    for one, count in (is_ - should).items():
+        why = "sent twice" if should[one] else "should not be there"
+        found.append(f"{what}: {count} {why}: {_text(one)}")
+    return found
+
+
+def _text(one: Any) -> str:
+    return one.decode(errors="replace") if isinstance(one, bytes) else repr(one)
+
+
+def disobeyed(told: Mapping[str, int], journal: Mapping[int, Sequence[Entry]]) -> list[str]:
+    """Commands that had to be obeyed and were not, or were more than once.
+
+    ``told``: by id, the partition of those that name a stream which was known there when they were said.
+    """
+    ids = {p: Counter(e.what.id for e in es if isinstance(e.what, Command)) for p, es in journal.items()}
+    found = [
+        f"the command {name} was not obeyed in partition {partition}"
+        for name, partition in told.items()
+        if not ids.get(partition, Counter())[name]
+    ]
+    for partition, counts in ids.items():
+        found += [f"partition {partition}: {name} was obeyed {n} times" for name, n in counts.items() if n > 1]
+    return found

@@ -55,6 +55,10 @@ class Monitor(Observer):
         """See ``Observer``."""
         self.metrics.records_lost.labels(what).inc(records)
 
+    def damaged(self, reason: str, offsets: int) -> None:
+        """See ``Observer``."""
+        self.metrics.offsets_unreadable.labels(reason).inc(offsets)
+
     def lag(self, lag: dict[int, int]) -> None:
         """See ``Observer``."""
         self.metrics.set_lag(lag)

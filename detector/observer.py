@@ -25,6 +25,9 @@ class Observer:
     def lost(self, what: str, records: int) -> None:
         """Retention deleted records before they were scored (``unscored``) or while they were needed (``replay``)."""
 
+    def damaged(self, reason: str, offsets: int) -> None:
+        """A range of this many offsets was passed over, since nobody can read it."""
+
     def stage(self, name: str, seconds: float) -> None:
         """A stage of a batch took this long."""
 

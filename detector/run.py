@@ -71,6 +71,7 @@ def _connect(settings: DetectorSettings) -> KafkaLog:
         group_id=settings.group_id,
         replica_id=settings.replica_id,
         startup_timeout_s=settings.startup_timeout,
+        skip_corrupt=settings.skip_corrupt,
     )
 
 

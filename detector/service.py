@@ -34,6 +34,7 @@ import numpy as np
 from detector.adapters.port import (
     Commands,
     Committed,
+    Damaged,
     Log,
     Records,
     StateRecord,
@@ -51,6 +52,7 @@ from detector.engine.streams import bucket_of
 from detector.journal import Entry, Journal
 from detector.observer import Observer
 from schemas.command import Command
+from schemas.dead_letter import DeadLetter
 from schemas.errors import Rebalanced
 from schemas.moment import MILLISECOND_NS, parse_time
 from schemas.settings import DetectorSettings
@@ -261,7 +263,13 @@ class Service:
             self._log.start(partition, offset)
         while left and not self._stop.is_set():
             self._observer.beat()
-            for records in self._log.poll(IDLE_POLL_S, self._settings.batch_size):
+            found = self._log.poll(IDLE_POLL_S, self._settings.batch_size)
+            for damaged in self._log.take_damaged():  # set aside when C passed it; what is beyond C comes again
+                log_.warning(
+                    "partition %d: offsets %d to %d cannot be read (%s): if once they could, streams see a gap",
+                    damaged.partition, damaged.first, damaged.next - 1, damaged.why,
+                )  # fmt: skip
+            for records in found:
                 until = self._progress[records.partition].offset
                 cut = int(np.searchsorted(records.offsets, until))
                 self._replay_part(_part(records, 0, cut))
@@ -315,11 +323,26 @@ class Service:
         if self._batch.count:
             wait = max(self._batch.began + self._settings.batch_latency / 1000 - now, 0.0)
         records = self._log.poll(min(wait, IDLE_POLL_S), room)
+        for damaged in self._log.take_damaged():
+            self._set_aside(damaged)
         self._observer.stage("poll", time.monotonic() - now)
         self._batch.add(records, time.monotonic())
         if records:
             self._watch(Step.POLLED)
         return sum(len(r.values) for r in records)
+
+    def _set_aside(self, damaged: Damaged) -> None:
+        """A range that nobody can read is one dead letter, committed with the position behind it."""
+        partition, first, until = damaged.partition, damaged.first, damaged.next
+        log_.warning(
+            "partition %d: offsets %d to %d cannot be read and are passed over (%s): %s",
+            partition, first, until - 1, damaged.reason.value, damaged.why,
+        )  # fmt: skip
+        self._observer.damaged(damaged.reason.value, until - first)
+        letter = DeadLetter(
+            damaged.data, None, damaged.reason, damaged.why, self._log.topic, partition, first, -1, until=until
+        )
+        self._open.dead_letters.append(letter)
 
     def _batch_closes(self) -> bool:
         full = self._batch.count >= self._settings.batch_size

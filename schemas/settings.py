@@ -137,6 +137,9 @@ class DetectorSettings(Settings):
     checkpoint_bytes: int = Field(128_000, ge=1, description="bytes of state written per second, at most, about")
     checkpoint_age: Duration = Field(10, description="a changed bucket of streams is saved no sooner than this")
     max_ahead: Duration = Field(3600, description="a reading dated further past its record's timestamp is set aside")
+    skip_corrupt: bool = Field(
+        False, description="records that are damaged on the broker's disk are passed over and told of; else exit 75"
+    )
     false_alarms: PromiseText | None = Field(
         None,
         description="N/DURATION: false-alarm episodes that a stream may have, or fleet:N/DURATION for all of the "

@@ -15,13 +15,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer
 from kafka import errors as vendor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.net.compat import KafkaNetClient
 
+from detector.adapters.kafka_batches import CheckedConsumer
 from detector.adapters.kafka_errors import ACCESS, VENDOR, translate
 from detector.adapters.kafka_topics import MAX_MESSAGE_BYTES
+from detector.adapters.port import Damaged
 from schemas.errors import BrokerUnavailable, SettingsError
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,10 @@ PARTITION_FETCH_BYTES = 4 * 1024 * 1024
 BATCH_BYTES = 256 * 1024
 
 
+#: What to do about records that a broker has and nobody can read.
+RESTORE = "if starting again does not help, restore the partition from another copy"
+
+
 # Logins at which a broker has to hang up, in a row, before they count as refused: it takes about 3 s, and one that is
 # being started or stopped does so once or twice.
 LOGINS = 6
@@ -85,11 +91,24 @@ class Clients:
             raise SettingsError(f"{self.servers} runs Kafka {'.'.join(map(str, version))}: 2.5 or newer is needed")
         return admin
 
-    def consumer(self, deadline: float, fetch_wait_ms: int = FETCH_WAIT_MS, **config: Any) -> KafkaConsumer:
-        """A consumer that sees what is committed and nothing else, and leaves offsets alone."""
+    def consumer(
+        self,
+        deadline: float,
+        fetch_wait_ms: int = FETCH_WAIT_MS,
+        *,
+        passes: Callable[[Damaged], bool] = lambda _: False,
+        advice: str = RESTORE,
+        **config: Any,
+    ) -> CheckedConsumer:
+        """A consumer that sees what is committed and nothing else, and leaves offsets alone.
+
+        ``passes``, ``advice``: what of that which cannot be read it gets past, see ``CheckedConsumer``.
+        """
         return self._open(
-            KafkaConsumer,
+            CheckedConsumer,
             deadline,
+            passes=passes,
+            advice=advice,
             isolation_level="read_committed",  # only then does the client also ask for stable offsets (require_stable)
             enable_auto_commit=False,
             auto_offset_reset="none",  # where to start, and what to do when records are gone, is the service's decision
@@ -97,7 +116,6 @@ class Clients:
             partition_assignment_strategy=[RangePartitionAssignor],
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
             fetch_max_wait_ms=fetch_wait_ms,
-            check_crcs=True,
             metrics_enabled=False,  # they cost per record, and nobody reads them
             **config,
         )

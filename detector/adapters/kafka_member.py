@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection
-from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.structs import ConsumerGroupMetadata
 
+from detector.adapters.kafka_batches import CheckedConsumer, Record
+from detector.adapters.port import Damaged
 from schemas.errors import Rebalanced
 
 
@@ -21,7 +22,7 @@ class Member:
     the broker refuses it (KIP-447). Under an identity that was lost (generation -1) the broker would not look at all.
     """
 
-    def __init__(self, consumer: KafkaConsumer, topic: str) -> None:
+    def __init__(self, consumer: CheckedConsumer, topic: str) -> None:
         self.consumer = consumer
         self.started: set[int] = set()
         self._topic = topic
@@ -39,7 +40,7 @@ class Member:
             raise Rebalanced("the group has moved on and no partitions are held")
         return self._identity
 
-    def poll(self, timeout_s: float, max_records: int) -> dict[TopicPartition, list[Any]]:
+    def poll(self, timeout_s: float, max_records: int) -> dict[TopicPartition, list[Record]]:
         """Records of started partitions; raises Rebalanced once where the group changed since the last ``take``."""
         found = self.consumer.poll(timeout_ms=max(int(timeout_s * 1000), 0), max_records=max_records)
         now = self.consumer.group_metadata()
@@ -49,6 +50,11 @@ class Member:
             self._let_go()
             raise Rebalanced("the group's members changed")
         return {tp: records for tp, records in found.items() if tp.partition in self.started}
+
+    def take_damaged(self) -> list[Damaged]:
+        """What was passed over in started partitions, once."""
+        passed = [self.consumer.passed.popleft() for _ in range(len(self.consumer.passed))]
+        return [damaged for damaged in passed if damaged.partition in self.started]
 
     def take(self) -> frozenset[int] | None:
         """The partitions owned, once after each change; all of them stopped."""

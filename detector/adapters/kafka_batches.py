@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import struct
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka import errors as vendor
@@ -42,6 +42,10 @@ MOST_POLLED = 16 * 1024 * 1024
 ATTEMPTS = 5
 RETRY_S = 0.3
 
+#: Seconds of answers without a byte of a partition that has some, before that counts as damage.
+SILENCE_S = 10.0
+_SILENT = "the broker sends nothing of it"
+
 #: Of the batch's bytes the first 12 say how long the others are.
 _OVERHEAD = 12
 _HEADER = struct.Struct(">qiibIhiqqqhii")
@@ -61,7 +65,7 @@ class Record(NamedTuple):
     value: bytes | None
 
 
-class _UnreadableError(Exception):
+class UnreadableError(Exception):
     """A batch that cannot be read: ``reason`` CORRUPT where it is not what its sender made."""
 
     def __init__(self, reason: Reason, why: str) -> None:
@@ -69,7 +73,7 @@ class _UnreadableError(Exception):
         self.reason, self.why = reason, why
 
 
-class _MetError(Exception):
+class MetError(Exception):
     """Ends a poll that has come to a batch that cannot be read."""
 
 
@@ -80,6 +84,7 @@ class Batch:
     data: memoryview
     base: int
     next: int
+    epoch: int
     attributes: int
     first_timestamp: int
     max_timestamp: int
@@ -88,17 +93,17 @@ class Batch:
 
     @classmethod
     def read(cls, data: memoryview) -> Batch:
-        """Raises _UnreadableError where it is damaged."""
+        """Raises UnreadableError where it is damaged."""
         if len(data) < _HEADER.size:
-            raise _UnreadableError(Reason.CORRUPT, f"a batch of {len(data)} bytes is none")
-        base, _, _, magic, crc, attributes, delta, first, newest, producer, _, _, count = _HEADER.unpack_from(data)
+            raise UnreadableError(Reason.CORRUPT, f"a batch of {len(data)} bytes is none")
+        base, _, epoch, magic, crc, attributes, delta, first, newest, producer, _, _, count = _HEADER.unpack_from(data)
         if magic != 2:
-            raise _UnreadableError(Reason.CORRUPT, f"a batch of format {magic} is unknown")
+            raise UnreadableError(Reason.CORRUPT, f"a batch of format {magic} is unknown")
         if calc_crc32c(data[_CHECKED_FROM:]) != crc:
-            raise _UnreadableError(Reason.CORRUPT, "the checksum is wrong")
+            raise UnreadableError(Reason.CORRUPT, "the checksum is wrong")
         if delta < 0 or count < 0:
-            raise _UnreadableError(Reason.UNREADABLE, f"{count} records over {delta + 1} offsets make no batch")
-        return cls(data, base, base + delta + 1, attributes, first, newest, producer, count)
+            raise UnreadableError(Reason.UNREADABLE, f"{count} records over {delta + 1} offsets make no batch")
+        return cls(data, base, base + delta + 1, epoch, attributes, first, newest, producer, count)
 
     @property
     def is_control(self) -> bool:
@@ -106,13 +111,13 @@ class Batch:
         return bool(self.attributes & _CONTROL)
 
     def records(self, start: int) -> Iterator[Record]:
-        """The records from an offset on, without their headers. Raises _UnreadableError at what is none."""
+        """The records from an offset on, without their headers. Raises UnreadableError at what is none."""
         try:
             yield from self._take_apart(unpack(self.attributes & _CODEC, self.data[_HEADER.size :]), start)
         except UnpackedTooLongError as error:
-            raise _UnreadableError(Reason.TOO_LONG, str(error)) from error
+            raise UnreadableError(Reason.TOO_LONG, str(error)) from error
         except (ValueError, IndexError) as error:
-            raise _UnreadableError(Reason.UNREADABLE, str(error)) from error
+            raise UnreadableError(Reason.UNREADABLE, str(error)) from error
 
     def _take_apart(self, data: bytes, start: int) -> Iterator[Record]:
         at, last, size = 0, self.base - 1, len(data)
@@ -139,51 +144,89 @@ class Batch:
             if offset >= start:
                 stamp = self.first_timestamp + delta if appended is None else appended
                 yield Record(offset, stamp if 0 <= stamp < _LONGEST_INT else -1, key, value)
-        if at != size:
-            raise ValueError(f"{size - at} bytes follow the last record")
 
 
-class _Watch:
-    """What the batches of one consumer's fetches have shown."""
+class Watch:
+    """What the fetches of one consumer have shown of its partitions, for it to act on."""
 
     def __init__(self) -> None:
         self.unpacked = 0  # bytes, since the poll began
-        self.met: dict[TopicPartition, tuple[Damaged, int]] = {}  # with how often it was met
+        self.ends: dict[TopicPartition, int] = {}  # no batch lies beyond
+        self.readable: dict[TopicPartition, int] = {}  # up to here everything can be read: no transaction is open
+        self.epochs: dict[TopicPartition, int] = {}  # of the leader: no batch is of a later one
+        self.met: dict[TopicPartition, _Met] = {}
 
     def meet(self, tp: TopicPartition, damaged: Damaged) -> None:
+        """Note what cannot be read, and how often it was met."""
         before = self.met.get(tp)
-        times = before[1] if before is not None and before[0].first == damaged.first else 0
-        self.met[tp] = (damaged, times + 1)
+        if before is None or before.damaged.first != damaged.first:
+            before = _Met(damaged, 0, time.monotonic())
+        self.met[tp] = _Met(damaged, before.times + 1, before.since)
+
+    def hides(self, tp: TopicPartition, first: int, base: int) -> Damaged | None:
+        """What was met at an offset, where the fetch now begins beyond: its offset was damaged too, and it is gone."""
+        met = self.met.get(tp)
+        return replace(met.damaged, next=base) if met and met.damaged.first == first < base else None
 
 
-class _Records(Fetcher.PartitionRecords):  # type: ignore[misc]
+@dataclass(frozen=True, slots=True)
+class _Met:
+    """Something that cannot be read, how often it was met, and since when (monotonic)."""
+
+    damaged: Damaged
+    times: int
+    since: float
+
+
+class FetchedRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
     """The records of one partition in one fetch; what kafka-python's fetcher holds on to until they are taken."""
 
-    def __init__(self, watch: _Watch, fetch_offset: int, tp: TopicPartition, records: Any, **settings: Any) -> None:
+    def __init__(self, watch: Watch, fetch_offset: int, tp: TopicPartition, records: Any, **settings: Any) -> None:
         self._watch = watch
         super().__init__(fetch_offset, tp, records, **settings)
 
     def _unpack_records(self, tp: TopicPartition, records: Any, *_: Any) -> Iterator[Record]:
         """Generates what ``take`` hands out; ends where a batch cannot be read, its partition's position before it."""
-        buffer, at = memoryview(records._buffer), 0
+        buffer, at, before = memoryview(records._buffer), 0, -1
         while (end := _end(buffer, at)) is not None and self._watch.unpacked < MOST_POLLED:
             data = buffer[at:end]
             try:
                 if len(data) > _MAGIC and data[_MAGIC] <= 1:
                     yield from self._old(data)
                 else:
-                    yield from self._batch(Batch.read(data))
-            except _UnreadableError as error:
+                    batch = Batch.read(data)
+                    self._check_place(batch, before, buffer[end : end + 8])
+                    if hidden := self._watch.hides(tp, self.next_fetch_offset, batch.base):
+                        self._give_up(hidden)
+                    yield from self._batch(batch)
+                    before = batch.next
+            except UnreadableError as error:
                 first, following = self.next_fetch_offset, _base(buffer, end)
                 if following is None or following > first:  # else all of it lies before the position
-                    until = following or _until(data, first)
-                    self._watch.meet(tp, Damaged(tp.partition, first, until, error.reason, error.why, bytes(data)))
-                    self.drain()
-                    raise _MetError from error
+                    sound = error.reason is not Reason.CORRUPT
+                    until = following or _until(data, first, self._watch.ends.get(tp, first), sound)
+                    self._give_up(Damaged(tp.partition, first, until, error.reason, error.why, bytes(data)))
             at = end
         self.drain()
 
+    def _give_up(self, damaged: Damaged) -> NoReturn:
+        self._watch.meet(self.topic_partition, damaged)
+        self.drain()
+        raise MetError
+
+    def _check_place(self, batch: Batch, before: int, following: memoryview) -> None:
+        """Its first offset is no part of its checksum, so it has to fit those around it, and the partition's end."""
+        wanted = max(before, self.fetch_offset)
+        last = self._watch.ends.get(self.topic_partition, batch.next)
+        if batch.base < max(before, 0) or batch.next > last >= 0:
+            raise UnreadableError(Reason.CORRUPT, f"offsets {batch.base} to {batch.next - 1} are not its own")
+        if batch.base > wanted and len(following) == 8 and int.from_bytes(following, "big") < batch.next:
+            raise UnreadableError(Reason.CORRUPT, f"offset {batch.base} does not fit those that follow")
+
     def _batch(self, batch: Batch) -> Iterator[Record]:
+        # a batch says so itself, outside of its checksum; too late an epoch would make the client doubt its position
+        if batch.epoch <= self._watch.epochs.get(self.topic_partition, -1):
+            self.leader_epoch = batch.epoch
         if not self._is_left_out(batch):
             for record in batch.records(self.fetch_offset):
                 self._count(record)
@@ -213,12 +256,12 @@ class _Records(Fetcher.PartitionRecords):  # type: ignore[misc]
         try:
             batch = LegacyRecordBatch(data, data[_MAGIC])
             if not batch.validate_crc():
-                raise _UnreadableError(Reason.CORRUPT, "the checksum is wrong")
+                raise UnreadableError(Reason.CORRUPT, "the checksum is wrong")
             found = [Record(r.offset, -1 if r.timestamp is None else r.timestamp, r.key, r.value) for r in batch]
-        except _UnreadableError:
+        except UnreadableError:
             raise
         except Exception as error:
-            raise _UnreadableError(Reason.CORRUPT, f"{type(error).__name__}: {error}") from error
+            raise UnreadableError(Reason.CORRUPT, f"{type(error).__name__}: {error}") from error
         for record in found:
             if record.offset >= self.fetch_offset:
                 self._count(record)
@@ -246,20 +289,23 @@ def _base(buffer: memoryview, at: int) -> int | None:
         return None
     try:
         return Batch.read(buffer[at:end]).base
-    except _UnreadableError:
+    except UnreadableError:
         return None
 
 
-def _until(data: memoryview, first: int) -> int:
+def _until(data: memoryview, first: int, end: int, sound: bool) -> int:
     """Where to go on after a batch that cannot be read and that no other follows in its fetch.
 
-    After the last offset that it claims, in two ways that are to agree, else the smaller; after one offset only where
-    that makes no sense: the broker looks for the next batch by itself.
+    After as many offsets as it says, where its checksum is ``sound``. Else it says so in two ways that are to agree:
+    after the fewer, from its own first one on if that makes sense; what is left will be met again. Never beyond the
+    partition's end.
     """
     if len(data) < _HEADER.size:
         return first + 1
     base, *_, delta, _, _, _, _, _, count = _HEADER.unpack_from(data)
-    return max(int(base) + min(delta + 1, count), first + 1) if base <= first else first + 1
+    span = delta + 1 if sound else min(delta + 1, count)
+    until = (base if base <= first < base + span else first) + span
+    return max(min(int(until), end), first + 1)
 
 
 class CheckedConsumer(KafkaConsumer):  # type: ignore[misc]
@@ -272,24 +318,28 @@ class CheckedConsumer(KafkaConsumer):  # type: ignore[misc]
 
     def __init__(self, *topics: str, passes: Callable[[Damaged], bool], advice: str, **config: Any) -> None:
         self._passes, self._advice = passes, advice
-        self._watch = _Watch()
-        self._resumed: dict[TopicPartition, int] = {}
+        self._watch = Watch()
+        self._resumed: dict[TopicPartition, int] = {}  # where one went on after the last that was passed over
+        self._denied: Counter[tuple[TopicPartition, int]] = Counter()
+        self._waiting: dict[TopicPartition, int] = {}  # the positions before which there is something, a second ago
+        self._look_at = 0.0
         self.passed: deque[Damaged] = deque()
         super().__init__(*topics, **config)
         self._parse: Callable[[CompletedFetch], Any] = self._fetcher._parse_fetched_data
         self._fetcher._parse_fetched_data = self._parsed
-        self._fetcher.PartitionRecords = partial(_Records, self._watch)
+        self._fetcher.PartitionRecords = partial(FetchedRecords, self._watch)
 
     def poll(
         self, timeout_ms: int = 0, max_records: int | None = None, update_offsets: bool = True
     ) -> dict[TopicPartition, list[Record]]:
         """See ``KafkaConsumer.poll``; the last of what is returned may be followed by what cannot be read."""
         self._judge()
+        self._look_for_silence()
         self._watch.unpacked = 0
         began = time.monotonic()
         try:
             found: dict[TopicPartition, list[Record]] = super().poll(timeout_ms, max_records, update_offsets)
-        except _MetError:
+        except MetError:
             if not self._judge():
                 time.sleep(max(min(RETRY_S, timeout_ms / 1000 - (time.monotonic() - began)), 0.0))
             return {}
@@ -298,24 +348,46 @@ class CheckedConsumer(KafkaConsumer):  # type: ignore[misc]
     def _judge(self) -> bool:
         """Pass over what is due; True where something was."""
         any_passed = False
-        for tp, (damaged, times) in list(self._watch.met.items()):
+        for tp, met in list(self._watch.met.items()):
+            damaged = met.damaged
             if not self._is_at(tp, damaged.first):
                 del self._watch.met[tp]
-                continue
-            follows = self._resumed.get(tp) == damaged.first
-            if damaged.reason is Reason.CORRUPT and times < ATTEMPTS and not follows:
-                continue
-            if not self._passes(damaged):
-                raise TemporaryError(
-                    f"{tp.topic}, partition {tp.partition}: what lies from offset {damaged.first} to "
-                    f"{damaged.next - 1} cannot be read: {damaged.why}; {self._advice}"
-                )
-            del self._watch.met[tp]
-            self._resumed[tp] = damaged.next
-            self.seek(tp, damaged.next)
-            self.passed.append(damaged)
-            any_passed = True
+            elif self._is_settled(tp, met):
+                if not self._passes(damaged):
+                    raise TemporaryError(
+                        f"{tp.topic}, partition {tp.partition}: what lies from offset {damaged.first} to "
+                        f"{damaged.next - 1} cannot be read: {damaged.why}; {self._advice}"
+                    )
+                del self._watch.met[tp]
+                self._resumed[tp] = damaged.next
+                self.seek(tp, damaged.next)
+                self.passed.append(damaged)
+                any_passed = True
         return any_passed
+
+    def _is_settled(self, tp: TopicPartition, met: _Met) -> bool:
+        """Trying again will not help; nor does it where what was just passed over goes on."""
+        if met.damaged.reason is not Reason.CORRUPT or self._resumed.get(tp) == met.damaged.first:
+            return True
+        patience = SILENCE_S if met.damaged.why == _SILENT else 0.0
+        return met.times >= ATTEMPTS and time.monotonic() - met.since >= patience
+
+    def _look_for_silence(self) -> None:
+        """Where a partition stands still although there is more of it: have the broker answer in full.
+
+        Of its usual answers it leaves out what it has nothing to send of (KIP-227), damaged or not.
+        """
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + 1.0
+        before, self._waiting = self._waiting, {}
+        for tp in self._subscription.fetchable_partitions():
+            position = self._subscription.assignment[tp].position.offset
+            if position < self._watch.readable.get(tp, 0):
+                self._waiting[tp] = position
+        still = any(position in (before.get(tp), self._resumed.get(tp)) for tp, position in self._waiting.items())
+        self._fetcher.config["enable_incremental_fetch_sessions"] = not still
 
     def _is_at(self, tp: TopicPartition, offset: int) -> bool:
         """The partition is to be delivered from this offset on, as it was when something was met there."""
@@ -325,14 +397,38 @@ class CheckedConsumer(KafkaConsumer):  # type: ignore[misc]
 
     def _parsed(self, fetch: CompletedFetch) -> Any:
         """What the broker itself cannot read, or sends so that no batch can be found in it, is told of likewise."""
+        tp, first = fetch.topic_partition, fetch.fetched_offset
+        if fetch.partition_data.error_code == 0:
+            self._watch.ends[tp] = fetch.partition_data.high_watermark
+            self._watch.readable[tp] = fetch.partition_data.last_stable_offset
+            epoch = self._fetcher._manager.cluster.leader_epoch_for_partition(tp)
+            self._watch.epochs[tp] = -1 if epoch is None else epoch
         try:
-            return self._parse(fetch)
+            parsed = self._parse(fetch)
+            if not _is_silent(fetch) or not self._is_at(tp, first):
+                return parsed
+            why = _SILENT
         except (vendor.CorruptRecordError, vendor.InvalidRecordError) as error:
             why = f"the broker says {type(error).__name__}"
+        except vendor.OffsetOutOfRangeError:
+            self._denied[tp, first] += 1
+            if self._denied[tp, first] < ATTEMPTS:  # retention was faster, as a rule
+                raise
+            why = "the broker denies that it is there"
         except vendor.KafkaError as error:
             if type(error) is not vendor.KafkaError:
                 raise
             why = "no batch can be made out"
-        tp, first = fetch.topic_partition, fetch.fetched_offset
         self._watch.meet(tp, Damaged(tp.partition, first, first + 1, Reason.CORRUPT, why, None))
-        raise _MetError
+        if why == _SILENT:  # others may have more to say
+            return None
+        raise MetError
+
+
+def _is_silent(fetch: CompletedFetch) -> bool:
+    """The broker sends nothing although there is something to be read, as it does of a batch whose length is wrong.
+
+    It also does so of some partitions where others have filled the answer.
+    """
+    found = fetch.partition_data
+    return found.error_code == 0 and not found.records and fetch.fetched_offset < found.last_stable_offset

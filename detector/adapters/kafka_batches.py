@@ -20,7 +20,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka import errors as vendor
@@ -197,7 +197,7 @@ class FetchedRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
                     batch = Batch.read(data)
                     self._check_place(batch, before, buffer[end : end + 8])
                     if hidden := self._watch.hides(tp, self.next_fetch_offset, batch.base):
-                        self._give_up(hidden)
+                        return self._give_up(hidden)
                     yield from self._batch(batch)
                     before = batch.next
             except UnreadableError as error:
@@ -205,14 +205,16 @@ class FetchedRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
                 if following is None or following > first:  # else all of it lies before the position
                     sound = error.reason is not Reason.CORRUPT
                     until = following or _until(data, first, self._watch.ends.get(tp, first), sound)
-                    self._give_up(Damaged(tp.partition, first, until, error.reason, error.why, bytes(data)))
+                    return self._give_up(Damaged(tp.partition, first, until, error.reason, error.why, bytes(data)))
             at = end
-        self.drain()
+        return self.drain()  # type: ignore[no-any-return]
 
-    def _give_up(self, damaged: Damaged) -> NoReturn:
+    def _give_up(self, damaged: Damaged) -> None:
+        """End the fetch before it; and the poll, where nothing came before it: then the position is its own."""
         self._watch.meet(self.topic_partition, damaged)
         self.drain()
-        raise MetError
+        if self.next_fetch_offset == self.fetch_offset:
+            raise MetError
 
     def _check_place(self, batch: Batch, before: int, following: memoryview) -> None:
         """Its first offset is no part of its checksum, so it has to fit those around it, and the partition's end."""

@@ -55,6 +55,7 @@ from schemas.command import Command
 from schemas.dead_letter import DeadLetter
 from schemas.errors import Rebalanced
 from schemas.moment import MILLISECOND_NS, parse_time
+from schemas.printable import printable
 from schemas.settings import DetectorSettings
 
 log_ = logging.getLogger(__name__)
@@ -64,6 +65,9 @@ IDLE_POLL_S = 0.2
 
 #: The same where the end is looked for: a poll that brings nothing is how one knows that it is near.
 CATCHING_UP_POLL_S = 0.03
+
+#: Bytes of values with which a batch is full, however few its records: readings take 10 to 30 times as much in memory.
+BATCH_BYTES = 16 * 1024 * 1024
 
 #: Seconds between looks at how far behind the partitions are.
 LAG_S = 5.0
@@ -78,6 +82,7 @@ class Batch:
 
     records: list[Records] = field(default_factory=list)
     count: int = 0
+    bytes: int = 0
     began: float = 0.0
 
     def add(self, records: list[Records], now: float) -> None:
@@ -86,6 +91,7 @@ class Batch:
             self.began = now
         self.records += records
         self.count += sum(len(r.values) for r in records)
+        self.bytes += sum(len(value) for r in records for value in r.values if value)
 
 
 class Service:
@@ -317,7 +323,7 @@ class Service:
     def _poll(self) -> int:
         now = time.monotonic()
         room = self._settings.batch_size - self._batch.count
-        if room <= 0:
+        if room <= 0 or self._batch.bytes >= BATCH_BYTES:
             return self._batch.count
         wait = CATCHING_UP_POLL_S if self._settings.stop_at_end else IDLE_POLL_S
         if self._batch.count:
@@ -345,7 +351,7 @@ class Service:
         self._open.dead_letters.append(letter)
 
     def _batch_closes(self) -> bool:
-        full = self._batch.count >= self._settings.batch_size
+        full = self._batch.count >= self._settings.batch_size or self._batch.bytes >= BATCH_BYTES
         return full or time.monotonic() >= self._batch.began + self._settings.batch_latency / 1000
 
     def _process_batch(self) -> None:
@@ -566,7 +572,7 @@ def summary(published: Published) -> str:
     )
     score = "no score" if alert.data.score is None else f"score {alert.data.score:.3g}"
     head = f"incident {alert.data.incident} {what}: {published.stream} at {alert.time}, {score}"
-    return f"{head}: {alert.data.summary or channels}"
+    return printable(f"{head}: {alert.data.summary or channels}")
 
 
 def _part(records: Records, start: int, end: int) -> Records:

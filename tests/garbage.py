@@ -76,17 +76,18 @@ class Grammar:
         for _ in range(count):
             yield self.good_reading()
 
-    def any(self, count: int, garbage: float, rare: bool = True) -> Iterator[Sample]:
-        """A mixture, ``garbage`` of it bad; spoiled bytes are a third of that. ``rare``: with those of a MB, too."""
+    def any(self, count: int, garbage: float, heavy: float = 0.0) -> Iterator[Sample]:
+        """A mixture, ``garbage`` of it bad, spoiled bytes a third of that; ``heavy``: how much of it may be large."""
         good = list(self.good.values())
-        bad = [make for name, make in self.bad.items() if rare or name not in HEAVY]
+        light = [make for name, make in self.bad.items() if name not in HEAVY]
+        large = [self.bad[name] for name in sorted(HEAVY)]
         for _ in range(count):
             if self.rng.random() >= garbage:
                 yield self.good_reading() if self.rng.random() < 0.8 else self.rng.choice(good)()
             elif self.rng.random() < 1 / 3:
                 yield self.spoiled()
             else:
-                yield self.rng.choice(bad)()
+                yield self.rng.choice(large if self.rng.random() < heavy else light)()
 
     # -- what is in a record -----------------------------------------------------------------------------------------
 
@@ -307,7 +308,7 @@ class Grammar:
         return text.replace(b'"TOKEN"', token)
 
 
-#: Kinds of which one record has 100 kB and more: a share of the others' would be gigabytes in a million.
+#: Kinds of which one record may have 100 kB and more: as many as of the others would be gigabytes in a million.
 HEAVY = frozenset({"deep", "digits", "large", "many_elements", "key", "stream", "time", "channels", "deep_but_closed"})
 
 

@@ -104,7 +104,7 @@ def test_each_kind_of_record_becomes_what_it_is(kind: str) -> None:
 @settings(max_examples=60)
 @given(st.integers(0, 2**32), st.floats(0, 1))
 def test_good_ones_survive_beside_bad_ones(seed: int, garbage: float) -> None:
-    samples = list(Grammar(CHANNELS, seed).any(100, garbage, rare=False))
+    samples = list(Grammar(CHANNELS, seed).any(100, garbage))
     check(samples, decode(samples))
 
 

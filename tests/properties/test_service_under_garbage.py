@@ -73,7 +73,7 @@ def check_letters(places: dict[tuple[int, int], Sample], letters: Sequence[DeadL
 @given(st.integers(0, 2**32), st.sampled_from([0.1, 0.5, 1.0]), st.sampled_from([1, 50, 2000]))
 def test_everything_is_accounted_for(seed: int, garbage: float, size: int) -> None:
     broker = MemoryBroker(PARTITIONS)
-    places = produce(broker, list(Grammar(MODEL_CHANNELS, seed).any(400, garbage, rare=False)))
+    places = produce(broker, list(Grammar(MODEL_CHANNELS, seed).any(400, garbage)))
     with Monitor(None, 60) as monitor:
         serve(MODEL, broker, observer=monitor, batch_size=size)
         ledger = Ledger(monitor)
@@ -121,7 +121,7 @@ def test_the_good_streams_do_not_notice() -> None:
 @given(st.integers(0, 2**32), st.lists(st.sampled_from([None, "before", "after"]), max_size=8))
 def test_dead_letters_are_neither_lost_nor_sent_twice(seed: int, fate: list[str | None]) -> None:
     broker = MemoryBroker(PARTITIONS)
-    places = produce(broker, list(Grammar(MODEL_CHANNELS, seed).any(150, 0.5, rare=False)))
+    places = produce(broker, list(Grammar(MODEL_CHANNELS, seed).any(150, 0.5)))
     broker.damage(0, 5, 9)
     lost = {(0, offset) for offset in range(5, 9)} & places.keys()
     fates = iter(fate)

@@ -12,6 +12,7 @@ from detector.flags import add_flags, given
 from detector.rehearsal.other import DECIDING
 from schemas.command import Verb
 from schemas.errors import ResidualError
+from schemas.printable import printable
 from schemas.settings import DetectorSettings
 
 log = logging.getLogger("detector")
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(namespace.command(namespace))
     except ResidualError as error:
-        print(f"detector: {error}", file=sys.stderr)
+        print(f"detector: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("detector: interrupted; nothing half written", file=sys.stderr)
@@ -98,11 +99,18 @@ def _add_tell(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def _settings(namespace: argparse.Namespace) -> DetectorSettings:
     settings = DetectorSettings.load(given(namespace, DetectorSettings), namespace.config)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    to_stderr = logging.StreamHandler(sys.stderr)
+    to_stderr.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[to_stderr])
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it retries is no news; what it raises we say ourselves
     return settings
+
+
+class _OneLine(logging.Formatter):
+    """A message is one line, whatever names of streams are in it; what Python itself adds of an error may be more."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 — the name is logging's
+        return printable(super().formatMessage(record))
 
 
 def _run(namespace: argparse.Namespace) -> int:

@@ -19,8 +19,9 @@ from detector.adapters.files import Table
 from detector.adapters.images import Images
 from detector.adapters.kafka_clients import Clients, read_from
 from detector.adapters.kafka_errors import VENDOR, translate
-from detector.adapters.port import Records
+from detector.adapters.port import Damaged, Records
 from detector.past import Form, ImageForm, JsonForm, Known
+from schemas.dead_letter import Reason
 from schemas.errors import BrokerUnavailable, DataError, TopicError
 from schemas.frame import Frame
 from schemas.moment import MILLISECOND_NS, SECOND_NS
@@ -75,7 +76,7 @@ def _read(
     bootstrap_servers: str, form: Form[Known], span_s: float, known: Known | None, max_ahead_s: float, timeout_s: float
 ) -> tuple[Known, Table]:
     """What a decoder had to know, and the readings; of no channels."""
-    reader = Clients(bootstrap_servers, "residual-history").consumer(time.monotonic() + timeout_s)
+    reader = Clients(bootstrap_servers, "residual-history").consumer(time.monotonic() + timeout_s, passes=_left_out)
     try:
         past = _Past(reader, form, known, max_ahead_s)
         if known is None:
@@ -87,6 +88,20 @@ def _read(
         raise translate(error, f"reading {form.topic}") from error
     finally:
         reader.close(autocommit=False, timeout_ms=2000)
+
+
+def _left_out(damaged: Damaged) -> bool:
+    """What a sender made unreadable is left out, as the detector sets it aside."""
+    if damaged.reason is Reason.CORRUPT:
+        return False
+    log.warning(
+        "partition %d: offsets %d to %d are left out: %s",
+        damaged.partition,
+        damaged.first,
+        damaged.next - 1,
+        damaged.why,
+    )
+    return True
 
 
 class _Past(Generic[Known]):

@@ -55,6 +55,10 @@ class Monitor(Observer):
         """See ``Observer``."""
         self.metrics.records_lost.labels(what).inc(records)
 
+    def damaged(self, reason: str, offsets: int) -> None:
+        """See ``Observer``."""
+        self.metrics.offsets_unreadable.labels(reason).inc(offsets)
+
     def lag(self, lag: dict[int, int]) -> None:
         """See ``Observer``."""
         self.metrics.set_lag(lag)
@@ -79,7 +83,9 @@ class Monitor(Observer):
         metrics.readings_scored.inc(counts["scored"])
         for reason in ("late", "duplicate"):
             metrics.readings_dropped.labels(reason).inc(counts[reason])
-        for kind in ("warming_up", "all_missing", "not_published", "gap_rows", "warm_ups", "released_early"):
+        for kind in (
+            "warming_up", "all_missing", "overflowed", "not_published", "gap_rows", "warm_ups", "released_early",
+        ):  # fmt: skip
             metrics.engine_counts.labels(kind).inc(counts[kind])
         metrics.values_ignored.labels("unknown_channel").inc(sum(d.counts["unknown_channel"] for d in decoded))
         metrics.batch_readings.observe(counts["received"])
@@ -98,6 +104,6 @@ class Monitor(Observer):
         self.metrics.committed()
         self.metrics.stage_seconds.labels("commit").observe(seconds)
         for letter in transaction.dead_letters:
-            self.metrics.dead_letters.labels(letter.reason.value).inc()
+            self.metrics.dead_letters.labels(letter.reason.value).inc(letter.elements)
         for kind in types:
             self.metrics.alert_events.labels(kind.rpartition(".")[2]).inc()

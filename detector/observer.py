@@ -31,6 +31,9 @@ class Observer:
     def evicted(self, streams: int) -> None:
         """So many streams were forgotten to make room for others."""
 
+    def damaged(self, reason: str, offsets: int) -> None:
+        """A range of this many offsets was passed over, since nobody can read it."""
+
     def stage(self, name: str, seconds: float) -> None:
         """A stage of a batch took this long."""
 

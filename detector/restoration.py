@@ -220,7 +220,13 @@ class Restoration:
             self._log.start(partition, self._parts[partition].start)
         while left and not self._stop.is_set():
             self._observer.beat()
-            for records in self._log.poll(REPLAY_POLL_S, self._settings.batch_size):
+            found = self._log.poll(REPLAY_POLL_S, self._settings.batch_size)
+            for damaged in self._log.take_damaged():  # set aside when C passed it; what is beyond C comes again
+                log_.warning(
+                    "partition %d: offsets %d to %d cannot be read (%s): if once they could, streams see a gap",
+                    damaged.partition, damaged.first, damaged.next - 1, damaged.why,
+                )  # fmt: skip
+            for records in found:
                 part = self._parts[records.partition]
                 cut = int(np.searchsorted(records.offsets, part.progress.offset))
                 self._replay_part(part, records.part(0, cut))

@@ -87,6 +87,7 @@ def kafka(settings: DetectorSettings, **further: Any) -> KafkaLog:
         group_id=settings.group_id,
         replica_id=settings.replica_id,
         startup_timeout_s=settings.startup_timeout,
+        skip_corrupt=settings.skip_corrupt,
         **further,
     )
 

@@ -38,6 +38,7 @@ import numpy as np
 from detector.adapters.port import (
     Commands,
     Committed,
+    Damaged,
     Log,
     Records,
     Step,
@@ -55,6 +56,7 @@ from detector.observer import Observer
 from detector.restoration import Restoration
 from detector.rules import Rules
 from schemas.command import Command
+from schemas.dead_letter import DeadLetter
 from schemas.errors import Rebalanced
 from schemas.settings import DetectorSettings
 
@@ -238,6 +240,8 @@ class Service:
         if self._batch.count:
             wait = max(self._batch.began + self._settings.batch_latency / 1000 - now, 0.0)
         records = self._log.poll(min(wait, IDLE_POLL_S), room)
+        for damaged in self._log.take_damaged():
+            self._set_aside(damaged)
         self._observer.stage("poll", time.monotonic() - now)
         before = self._batch.count, self._batch.bytes
         self._batch.add(records, time.monotonic())
@@ -245,6 +249,19 @@ class Service:
             self._record_bytes = (self._batch.bytes - before[1]) // (self._batch.count - before[0])
             self._watch(Step.POLLED)
         return sum(len(r.values) for r in records)
+
+    def _set_aside(self, damaged: Damaged) -> None:
+        """A range that nobody can read is one dead letter, committed with the position behind it."""
+        partition, first, until = damaged.partition, damaged.first, damaged.next
+        log_.warning(
+            "partition %d: offsets %d to %d cannot be read and are passed over (%s): %s",
+            partition, first, until - 1, damaged.reason.value, damaged.why,
+        )  # fmt: skip
+        self._observer.damaged(damaged.reason.value, until - first)
+        letter = DeadLetter(
+            damaged.data, None, damaged.reason, damaged.why, self._log.topic, partition, first, -1, until=until
+        )
+        self._open.dead_letters.append(letter)
 
     def _batch_closes(self) -> bool:
         full = self._batch.count >= self._settings.batch_size or self._batch.bytes >= self._settings.batch_bytes

@@ -39,8 +39,10 @@ class CrashError(Exception):
 class CrashingLog(MemoryLog):
     """Dies at some commits, before or after they took effect: the process cannot know which."""
 
-    def __init__(self, broker: MemoryBroker, group: str, dies: Callable[[], str | None]) -> None:
-        super().__init__(broker, group)
+    def __init__(
+        self, broker: MemoryBroker, group: str, dies: Callable[[], str | None], skip_corrupt: bool = False
+    ) -> None:
+        super().__init__(broker, group, skip_corrupt=skip_corrupt)
         self._dies = dies
 
     def commit(self, transaction: Transaction, watch: Watch = unwatched) -> None:

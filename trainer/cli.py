@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from detector.adapters.aside import aside
 from detector.adapters.folder import check_target, read_model, write_model
 from schemas.errors import ModelError, ResidualError, SettingsError
+from schemas.printable import printable
 from trainer.settings import PREFIX, TABLE, FitSettings
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(namespace.command(namespace))
     except ResidualError as error:
-        print(f"trainer: {error}", file=sys.stderr)
+        print(f"trainer: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("trainer: interrupted; nothing half written", file=sys.stderr)
@@ -119,7 +120,7 @@ def _fit(namespace: argparse.Namespace) -> int:
     check_target(namespace.out)  # before an hour of training, not after
 
     def say(line: str) -> None:
-        print(f"trainer: {line}", file=sys.stderr, flush=True)
+        print(f"trainer: {printable(line)}", file=sys.stderr, flush=True)
 
     learned = _learned(namespace.data, settings, say)
     for warning in learned.warnings:

@@ -25,14 +25,16 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka import errors as vendor
 from kafka.admin import OffsetSpec
 
-from detector.adapters.kafka_clients import Clients, patiently
+from detector.adapters.kafka_batches import Record
+from detector.adapters.kafka_clients import RESTORE, Clients, patiently
 from detector.adapters.kafka_commands import FETCH_WAIT_MS, CommandsTopic
 from detector.adapters.kafka_errors import VENDOR, translate
 from detector.adapters.kafka_member import Member
 from detector.adapters.kafka_publisher import Outdated, Publisher, from_metadata
 from detector.adapters.kafka_state import StateTopic
 from detector.adapters.kafka_topics import Topics, describe, ensure_topics, grow_state
-from detector.adapters.port import Commands, Committed, Records, Transaction, Watch, unwatched
+from detector.adapters.port import Commands, Committed, Damaged, Records, Transaction, Watch, unwatched
+from schemas.dead_letter import Reason
 from schemas.errors import Rebalanced
 
 log = logging.getLogger(__name__)
@@ -77,6 +79,8 @@ class KafkaLog:
         transaction_timeout_s: float = 10.0,
         # a rebalance waits this long for a member that is busy, and a member that is busy for longer is thrown out
         max_poll_interval_s: float = 300.0,
+        # what is damaged on the broker is passed over; else it ends the process
+        skip_corrupt: bool = False,
         client: Mapping[str, Any] | None = None,
     ) -> None:
         deadline = time.monotonic() + startup_timeout_s
@@ -94,6 +98,9 @@ class KafkaLog:
             self._partitions = [TopicPartition(readings_topic, p) for p in range(counts[readings_topic])]
             self._consumer = self._clients.consumer(
                 deadline,
+                # what a sender made unreadable is bad input like any other
+                passes=lambda damaged: skip_corrupt or damaged.reason is not Reason.CORRUPT,
+                advice=f"{RESTORE}, or pass over it with --skip-corrupt",
                 group_id=group_id,
                 # a lasting name keeps its partitions over a restart within the session's time-out (KIP-345)
                 group_instance_id=replica_id,
@@ -144,6 +151,10 @@ class KafkaLog:
                 time.sleep(min(timeout_s, 0.1))
                 return []
         return [_records(tp.partition, records) for tp, records in found.items()]
+
+    def take_damaged(self) -> list[Damaged]:
+        """See ``Log.take_damaged``."""
+        return self._member.take_damaged()
 
     def take_assignment(self) -> frozenset[int] | None:
         """See ``Log.take_assignment``. Where the topic has grown, the state topic grows with it."""
@@ -306,11 +317,11 @@ class KafkaLog:
             raise ours from error
 
 
-def _records(partition: int, records: list[Any]) -> Records:
+def _records(partition: int, records: list[Record]) -> Records:
     return Records(
         partition,
         [record.offset for record in records],
-        [-1 if record.timestamp is None else record.timestamp for record in records],
+        [record.timestamp for record in records],
         [record.key for record in records],
         [record.value for record in records],
     )

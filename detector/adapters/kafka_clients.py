@@ -18,12 +18,13 @@ from typing import Any, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka import errors as vendor
-from kafka.consumer.fetcher import Fetcher
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.net.compat import KafkaNetClient
 
+from detector.adapters.kafka_batches import CheckedConsumer
 from detector.adapters.kafka_errors import ACCESS, VENDOR, translate
 from detector.adapters.kafka_topics import MAX_MESSAGE_BYTES
+from detector.adapters.port import Damaged
 from schemas.errors import BrokerUnavailable, SettingsError
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,10 @@ PARTITION_FETCH_BYTES = 4 * 1024 * 1024
 BATCH_BYTES = 256 * 1024
 
 
+#: What to do about records that a broker has and nobody can read.
+RESTORE = "if starting again does not help, restore the partition from another copy"
+
+
 # Logins at which a broker has to hang up, in a row, before they count as refused: it takes about 3 s, and one that is
 # being started or stopped does so once or twice.
 LOGINS = 6
@@ -95,11 +100,24 @@ class Clients:
             raise SettingsError(f"{self.servers} runs Kafka {'.'.join(map(str, version))}: 2.5 or newer is needed")
         return admin
 
-    def consumer(self, deadline: float, fetch_wait_ms: int = FETCH_WAIT_MS, **config: Any) -> KafkaConsumer:
-        """A consumer that sees what is committed and nothing else, and leaves offsets alone."""
-        consumer = self._open(
-            KafkaConsumer,
+    def consumer(
+        self,
+        deadline: float,
+        fetch_wait_ms: int = FETCH_WAIT_MS,
+        *,
+        passes: Callable[[Damaged], bool] = lambda _: False,
+        advice: str = RESTORE,
+        **config: Any,
+    ) -> CheckedConsumer:
+        """A consumer that sees what is committed and nothing else, and leaves offsets alone.
+
+        ``passes``, ``advice``: what of that which cannot be read it gets past, see ``CheckedConsumer``.
+        """
+        return self._open(
+            CheckedConsumer,
             deadline,
+            passes=passes,
+            advice=advice,
             isolation_level="read_committed",  # only then does the client also ask for stable offsets (require_stable)
             enable_auto_commit=False,
             auto_offset_reset="none",  # where to start, and what to do when records are gone, is the service's decision
@@ -108,12 +126,9 @@ class Clients:
             metadata_max_age_ms=METADATA_MAX_AGE_MS,
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
             fetch_max_wait_ms=fetch_wait_ms,
-            check_crcs=True,
             metrics_enabled=False,  # they cost per record, and nobody reads them
             **config,
         )
-        consumer._fetcher.PartitionRecords = FetchedRecords
-        return consumer
 
     def producer(self, deadline: float, transactional_id: str, transaction_timeout_ms: int) -> KafkaProducer:
         """A producer that has fenced off every earlier one with this id, and ended the transaction it left open."""
@@ -184,17 +199,6 @@ def _opened(client: Callable[..., T], config: dict[str, Any]) -> T:
             with suppress(Exception):
                 started.close()
         raise
-
-
-class FetchedRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
-    """What was fetched of a partition, where compaction may have emptied the end of a transaction.
-
-    Such a batch is kept for its place in the log when the record in it, which said how the transaction ended, is gone;
-    kafka-python 3.0.12 looks for that record and breaks off with a RuntimeError: no reader would ever come past it.
-    """
-
-    def _contains_abort_marker(self, batch: Any) -> bool:
-        return bool(batch._num_records > 0 and super()._contains_abort_marker(batch))
 
 
 class _Strict(KafkaNetClient):  # type: ignore[misc]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
@@ -11,7 +12,9 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.errors import IllegalStateError
 from kafka.structs import ConsumerGroupMetadata
 
+from detector.adapters.kafka_batches import CheckedConsumer, Record
 from detector.adapters.kafka_clients import read_from
+from detector.adapters.port import Damaged
 from schemas.errors import Rebalanced
 
 #: What the client raises where a partition was taken away a moment ago.
@@ -31,7 +34,7 @@ class Member:
     one in which another gets it lies one in which nobody has it, and we have to have joined that.
     """
 
-    def __init__(self, consumer: KafkaConsumer, topic: str) -> None:
+    def __init__(self, consumer: CheckedConsumer, topic: str) -> None:
         self.consumer = consumer
         self.started: set[int] = set()
         self._topic = topic
@@ -50,7 +53,7 @@ class Member:
             raise Rebalanced("the group has moved on and no partitions are held")
         return self._identity
 
-    def poll(self, timeout_s: float, max_records: int) -> dict[TopicPartition, list[Any]]:
+    def poll(self, timeout_s: float, max_records: int) -> dict[TopicPartition, list[Record]]:
         """Records of started partitions; raises Rebalanced once where the group changed since the last ``take``."""
         found = self.consumer.poll(timeout_ms=max(int(timeout_s * 1000), 0), max_records=max_records)
         if self._moved_on():
@@ -82,8 +85,16 @@ class Member:
         """Records that nobody will see now are delivered again."""
         for tp, records in found.items():
             if records and tp.partition in self.started:
+                again = records[0].offset
                 with suppress(*GONE):  # no longer ours: the next poll says so
-                    self.consumer.seek(tp, records[0].offset)
+                    self.consumer.seek(tp, again)
+                kept = [d for d in self.consumer.passed if d.partition != tp.partition or d.first < again]
+                self.consumer.passed = deque(kept)
+
+    def take_damaged(self) -> list[Damaged]:
+        """What was passed over in started partitions, once."""
+        passed = [self.consumer.passed.popleft() for _ in range(len(self.consumer.passed))]
+        return [damaged for damaged in passed if damaged.partition in self.started]
 
     def take(self) -> frozenset[int] | None:
         """The partitions owned, once after each change; those not kept are stopped."""

@@ -10,13 +10,13 @@ import threading
 import time
 import uuid
 from bisect import bisect_left
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
 from detector.adapters.partitioner import partition_of
-from detector.adapters.port import Commands, Committed, Records, Step, Transaction, Watch, unwatched
-from schemas.dead_letter import DeadLetter
-from schemas.errors import Fenced, Rebalanced
+from detector.adapters.port import Commands, Committed, Damaged, Records, Step, Transaction, Watch, unwatched
+from schemas.dead_letter import DeadLetter, Reason
+from schemas.errors import Fenced, Rebalanced, TemporaryError
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class _Partition:
     records: list[_Record] = field(default_factory=list)
     first: int = 0
     end: int = 0
+    damaged: list[Damaged] = field(default_factory=list)
 
     def append(self, timestamp: int, key: bytes | None, value: bytes | None) -> int:
         """Returns the new record's offset."""
@@ -43,6 +44,11 @@ class _Partition:
         """Delete records before an offset."""
         self.first = max(self.first, min(first, self.end))
         self.records = [record for record in self.records if record.offset >= self.first]
+
+    def damage_from(self, position: int) -> Damaged | None:
+        """The next range at or after a position that cannot be read."""
+        ahead = [d for d in self.damaged if d.next > max(position, self.first)]
+        return min(ahead, key=attrgetter("first"), default=None)
 
 
 class _Group:
@@ -138,6 +144,15 @@ class MemoryBroker:
             self.partitions[partition].end += count
             self.lock.notify_all()
 
+    def damage(
+        self, partition: int, first: int, following: int, reason: Reason = Reason.CORRUPT, data: bytes | None = None
+    ) -> None:
+        """Make what lies before the offset ``following`` unreadable, as a bad disk or a bad sender would."""
+        with self.lock:
+            damaged = Damaged(partition, first, following, reason, f"{reason.value} by order", data)
+            self.partitions[partition].damaged.append(damaged)
+            self.lock.notify_all()
+
     def trim(self, partition: int, first: int) -> None:
         """Delete records before an offset, as retention does."""
         with self.lock:
@@ -193,10 +208,17 @@ class MemoryBroker:
 class MemoryLog:
     """A member of a consumer group of a ``MemoryBroker``. See ``port.Log``.
 
-    A second one with the same replica id fences the first off, as in Kafka.
+    A second one with the same replica id fences the first off, as in Kafka. ``skip_corrupt``: what is damaged is passed
+    over.
     """
 
-    def __init__(self, broker: MemoryBroker, group_id: str = "residual", replica_id: str | None = None) -> None:
+    def __init__(
+        self,
+        broker: MemoryBroker,
+        group_id: str = "residual",
+        replica_id: str | None = None,
+        skip_corrupt: bool = False,
+    ) -> None:
         self.topic = broker.topic
         self.group, self.replica = group_id, replica_id or str(uuid.uuid4())
         self._broker = broker
@@ -206,6 +228,8 @@ class MemoryLog:
         self._generation = 0
         self._waiting = False  # whether the assignment is to be handed out
         self._positions: dict[int, int] = {}
+        self._skip_corrupt = skip_corrupt
+        self._damaged: list[Damaged] = []
         with broker.lock:
             group = broker.group(group_id)
             before = group.replicas.get(self.replica)
@@ -228,7 +252,7 @@ class MemoryLog:
                 self._check()
                 found = self._take(max_records)
                 left = deadline - time.monotonic()
-                if found or left <= 0:
+                if found or self._damaged or left <= 0:
                     return found
                 self._broker.lock.wait(left)
 
@@ -271,15 +295,34 @@ class MemoryLog:
             if max_records <= 0:
                 break
             partition = self._broker.partitions[number]
+            position, end = self._pass(partition, position)
             index = bisect_left(partition.records, position, key=attrgetter("offset"))
-            batch = partition.records[index : index + max_records]
+            until = bisect_left(partition.records, end, key=attrgetter("offset"))
+            batch = partition.records[index : min(index + max_records, until)]
             max_records -= len(batch)
+            self._positions[number] = position
             if batch:
                 found.append(_records(number, batch))
                 self._positions[number] = batch[-1].offset + 1
-            if index + len(batch) == len(partition.records) and max_records > 0:
-                self._positions[number] = partition.end  # what has no record is passed over
+            if index + len(batch) == until and max_records > 0:
+                self._positions[number] = end  # what has no record is passed over
         return found
+
+    def _pass(self, partition: _Partition, position: int) -> tuple[int, int]:
+        """The position behind what cannot be read, and how far there is nothing else of it."""
+        while (damaged := partition.damage_from(position)) is not None:
+            if damaged.first > position:
+                return position, damaged.first
+            if damaged.reason is Reason.CORRUPT and not self._skip_corrupt:
+                raise TemporaryError(f"offset {position} of partition {damaged.partition} cannot be read")
+            self._damaged.append(replace(damaged, first=position))
+            position = damaged.next
+        return position, partition.end
+
+    def take_damaged(self) -> list[Damaged]:
+        """See ``Log.take_damaged``."""
+        taken, self._damaged = self._damaged, []
+        return [damaged for damaged in taken if damaged.partition in self._positions]
 
     def take_assignment(self) -> frozenset[int] | None:
         """See ``Log.take_assignment``."""

@@ -65,6 +65,9 @@ class Metrics:
         self.records_lost = counter("records_lost", "records that retention deleted too early, by need", "needed_for")
         self.cold_starts = counter("cold_starts", "partitions that were watched before and started without their past")
         self.streams_evicted = counter("streams_evicted", "streams forgotten to make room for others")
+        self.offsets_unreadable = counter(
+            "offsets_unreadable", "offsets passed over, by reason (corrupt, too-long, unreadable)", "reason"
+        )
         self.readings_received = counter("readings_received", "readings decoded")
         self.readings_scored = counter("readings_scored", "readings that have a score")
         self.readings_dropped = counter("readings_dropped", "readings left out, by reason (late, duplicate)", "reason")

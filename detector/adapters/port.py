@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from schemas.dead_letter import DeadLetter
+from schemas.dead_letter import DeadLetter, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,22 @@ class Records:
             self.keys[start:end],
             self.values[start:end],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A range of a partition that cannot be read, and was passed over."""
+
+    partition: int
+    first: int
+    """The first offset that was not delivered."""
+    next: int
+    """The offset to go on from."""
+    reason: Reason
+    """``CORRUPT``: damaged on the broker; else it is as its sender made it."""
+    why: str
+    data: bytes | None
+    """What lies there, as the broker keeps it; None where not even that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +158,15 @@ class Log(Protocol):
         it): what is not in its ``kept`` must then be dropped, and ``take_assignment`` will hand out what is owned,
         sooner or later. Raises Fenced where another process has taken over the replica id. An outage of the broker
         shows as nothing arriving.
+        """
+        ...
+
+    def take_damaged(self) -> list[Damaged]:
+        """What the last ``poll`` passed over in started partitions, once, since nobody can read it.
+
+        It lies before the positions that are committed next, so whoever sets it aside does so in that transaction. A
+        damage of the broker's (``CORRUPT``) is passed over only where the log was told to; else ``poll`` raises
+        TemporaryError.
         """
         ...
 

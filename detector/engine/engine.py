@@ -512,7 +512,9 @@ class Engine:
         calm = judged <= self.policy.release * threshold
         flags = np.where(by > 1, np.where(calm, FADING, ANOMALOUS), np.where(calm, CALM, NORMAL))
         flags = np.where(np.isnan(score) | silent, UNSCORED, flags).astype(np.uint8)
-        counts["scored"] += int((~np.isnan(score)).sum())
+        unscored = np.isnan(score)
+        counts["scored"] += int((~unscored).sum())
+        counts["overflowed"] += int((unscored & arrived.scorable).sum())  # numbers too large for the model's own
         counts["anomalous"] += int(((flags == ANOMALOUS) | (flags == FADING)).sum())
         counts["not_published"] += int((silent & (score > 1)).sum())
         recent, newest = histories(segments, state.flags[segments.slots], flags, self.policy.n)

@@ -20,9 +20,9 @@ from log_cluster import (
     values_of,
 )
 
-from detector.adapters.port import Committed, Log, StateRecord, Transaction
+from detector.adapters.port import Committed, Log, Records, StateRecord, Transaction
 from schemas.dead_letter import DeadLetter, Reason
-from schemas.errors import Fenced, Rebalanced
+from schemas.errors import Fenced, Rebalanced, TemporaryError
 
 
 @pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])
@@ -30,7 +30,8 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[LogCluster]:
     if request.param == "memory":
         made: LogCluster = MemoryCluster()
     else:
-        made = KafkaCluster(request.getfixturevalue("broker").bootstrap, startup_timeout_s=30, session_timeout_s=6)
+        broker = request.getfixturevalue("broker")
+        made = KafkaCluster(broker.bootstrap, broker.folder / "data", startup_timeout_s=30, session_timeout_s=6)
     yield made
     made.close()
 
@@ -312,6 +313,79 @@ def test_offset_at_a_time(cluster: LogCluster) -> None:
     assert [log.offset_at(0, moment) for moment in (-1, 1_000, 1_001, 5_000)] == [0, 0, 1, 2]
     assert log.offset_at(0, 5_001) in (3, 4)  # Kafka's control records have a time of their own
     assert log.offset_at(1, 1_000) == 0
+
+
+# -- what cannot be read ---------------------------------------------------------------------------------------------
+
+
+def three_batches(cluster: LogCluster) -> None:
+    """Offsets 0, 1, 3, 4 and 6, 7 of partition 0 and as many of partition 1; of the first, those in the middle gone."""
+    for partition in (0, 1):
+        for number in range(3):
+            cluster.produce(partition, [b"%d-%d" % (number, step) for step in range(2)])
+    cluster.damage(0, 3, 5)
+
+
+def test_what_is_damaged_ends_the_process_and_nothing_of_it_is_passed_over(cluster: LogCluster) -> None:
+    three_batches(cluster)
+    log = cluster.member()
+    start_all(log)
+    found: list[Records] = []
+
+    def beyond() -> bool:
+        found.extend(log.poll(0.1, 100))
+        return log.positions()[0] > 3
+
+    with pytest.raises(TemporaryError, match="cannot be read"):
+        poll_until(log, beyond, 1)
+    assert [values_of([r]) for r in found if r.partition == 0] == [[b"0-0", b"0-1"]]
+    assert log.take_damaged() == []
+
+
+@pytest.mark.parametrize("at_once", [1, 100])
+def test_what_is_damaged_is_passed_over_where_the_log_was_told_to(cluster: LogCluster, at_once: int) -> None:
+    three_batches(cluster)
+    log = cluster.member(skip_corrupt=True)
+    start_all(log)
+    found, passed = [], []
+    deadline = time.monotonic() + 30
+    while not at_end(log):
+        assert time.monotonic() < deadline
+        found += log.poll(0.1, at_once)
+        passed += log.take_damaged()
+        behind = log.positions()[0] > 3
+        assert len(passed) == behind, "it is told of with the position behind it"
+    (damaged,) = passed
+    assert (damaged.partition, damaged.first, damaged.reason) == (0, 3, Reason.CORRUPT)
+    assert damaged.next in (5, 6)  # Kafka's control record may go with it
+    assert damaged.why
+    own = [r for r in found if r.partition == 0]
+    assert values_of(own) == [b"0-0", b"0-1", b"2-0", b"2-1"]
+    assert [offset for r in own for offset in r.offsets] == [0, 1, 6, 7]
+    assert len(values_of([r for r in found if r.partition == 1])) == 6
+    assert log.take_damaged() == []
+
+
+def test_what_is_damaged_is_passed_over_again_from_wherever_one_starts(cluster: LogCluster) -> None:
+    three_batches(cluster)
+    log = cluster.member(skip_corrupt=True)
+    assignment(log)
+    for start in (0, 4, 3):
+        log.start(0, start)
+        passed = []
+        deadline = time.monotonic() + 30
+        while not at_end(log):
+            assert time.monotonic() < deadline
+            log.poll(0.1, 100)
+            passed += log.take_damaged()
+        assert [damaged.first for damaged in passed] == [max(start, 3)]
+    log.start(0, 0)
+    deadline = time.monotonic() + 30
+    while log.positions()[0] <= 3:
+        assert time.monotonic() < deadline
+        log.poll(0.1, 100)
+    log.halt(0)
+    assert log.take_damaged() == [], "of partitions that are started only"
 
 
 # -- transactions ----------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from detector.adapters.kafka import KafkaLog
+from detector.adapters.kafka_security import client_settings
 from detector.adapters.port import Log
 from detector.decoding.decoded import Decoder
 from detector.decoding.images import ImageDecoder
@@ -71,6 +72,7 @@ def _connect(settings: DetectorSettings) -> KafkaLog:
         group_id=settings.group_id,
         replica_id=settings.replica_id,
         startup_timeout_s=settings.startup_timeout,
+        client=client_settings(settings),
     )
 
 

@@ -30,6 +30,7 @@ from detector.adapters.kafka_commands import FETCH_WAIT_MS, CommandsTopic
 from detector.adapters.kafka_errors import VENDOR, translate
 from detector.adapters.kafka_member import Member
 from detector.adapters.kafka_publisher import Outdated, Publisher, from_metadata
+from detector.adapters.kafka_rights import check_rights, of_detector
 from detector.adapters.kafka_state import StateTopic
 from detector.adapters.kafka_topics import Topics, ensure_topics
 from detector.adapters.port import Commands, Committed, Records, Transaction, Watch, unwatched
@@ -90,7 +91,10 @@ class KafkaLog:
         self._clients = Clients(bootstrap_servers, f"residual-{replica}", client)
         try:
             self._admin = self._open_admin(deadline)
+            rights = of_detector(topics)
+            patiently(lambda: check_rights(self._admin, rights), "asking for the rights to the topics", 10)
             counts = patiently(lambda: ensure_topics(self._admin, topics, deadline), "looking for the topics", 10)
+            patiently(lambda: check_rights(self._admin, rights), "asking for the rights to the topics", 10)
             self._partitions = [TopicPartition(readings_topic, p) for p in range(counts[readings_topic])]
             self._consumer = self._clients.consumer(
                 deadline,

@@ -20,7 +20,8 @@ from kafka import errors as vendor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.net.compat import KafkaNetClient
 
-from detector.adapters.kafka_errors import ACCESS, VENDOR, translate
+from detector.adapters.kafka_errors import VENDOR, translate
+from detector.adapters.kafka_refusals import Refusals
 from detector.adapters.kafka_topics import MAX_MESSAGE_BYTES
 from schemas.errors import BrokerUnavailable, SettingsError
 
@@ -58,11 +59,6 @@ PARTITION_FETCH_BYTES = 4 * 1024 * 1024
 BATCH_BYTES = 256 * 1024
 
 
-# Logins at which a broker has to hang up, in a row, before they count as refused: it takes about 3 s, and one that is
-# being started or stopped does so once or twice.
-LOGINS = 6
-
-
 class Clients:
     """Makes clients of one cluster. ``security``: settings of kafka-python that every connection needs (TLS, SASL)."""
 
@@ -75,10 +71,11 @@ class Clients:
             "request_timeout_ms": REQUEST_TIMEOUT_MS,
             **(security or {}),
         }
+        self._reached = False  # until then what refuses a connection counts as ours to say, later as the client's
 
     def admin(self, deadline: float) -> KafkaAdminClient:
         """An admin client; raises BrokerUnavailable where no broker answers before ``deadline`` (monotonic)."""
-        admin = self._open(KafkaAdminClient, deadline, kafka_client=_Strict)
+        admin = self._open(KafkaAdminClient, deadline)
         version = admin._manager.broker_version
         if version < OLDEST_BROKER:
             admin.close()
@@ -141,9 +138,15 @@ class Clients:
         )
 
     def _open(self, client: Callable[..., T], deadline: float, **config: Any) -> T:
+        tokens = self._common.get("sasl_oauth_token_provider")
+        if tokens is not None and not self._reached:
+            tokens.ready(deadline)  # here: on the client's own thread an endpoint that is down would go unnoticed
         left_s = max(deadline - time.monotonic(), 1.0)
+        kind = KafkaNetClient if self._reached else _Strict
         try:
-            return _opened(client, {**self._common, **config, "bootstrap_timeout_ms": int(left_s * 1000)})
+            made = _opened(client, kind, {**self._common, **config, "bootstrap_timeout_ms": int(left_s * 1000)})
+            self._reached = True
+            return made
         except (vendor.KafkaTimeoutError, vendor.KafkaConnectionError) as error:
             raise BrokerUnavailable(
                 f"no Kafka broker answered at {self.servers} within {left_s:.0f} s: "
@@ -155,9 +158,8 @@ class Clients:
             raise SettingsError(f"connecting to {self.servers}: {error}") from error
 
 
-def _opened(client: Callable[..., T], config: dict[str, Any]) -> T:
+def _opened(client: Callable[..., T], kind: type[KafkaNetClient], config: dict[str, Any]) -> T:
     """A client; where it cannot be made, its thread and its sockets are not left behind."""
-    kind = config.pop("kafka_client", KafkaNetClient)
     made = []
 
     def connection(**settings: Any) -> KafkaNetClient:
@@ -174,38 +176,48 @@ def _opened(client: Callable[..., T], config: dict[str, Any]) -> T:
 
 
 class _Strict(KafkaNetClient):  # type: ignore[misc]
-    """Gives up where the login is refused: kafka-python 3.0.12 goes on until its time-out, then says nobody answered.
-
-    Often it does not even read the refusal, since the end of the connection comes with it: so a broker that hangs up
-    at the login several times in a row has refused it. Only for the first connection; later on a refusal may pass.
+    """Gives up where a connection is refused for good, see ``kafka_refusals``. Only until a cluster was
+    reached once: later on a refusal may pass.
     """
 
     def __init__(self, **configs: Any) -> None:
         super().__init__(**configs)
-        connect = self._manager.get_connection
+        manager = self._manager
+        connect, build = manager.get_connection, manager._build_transport
+        refusals = Refusals(configs)
         refused: list[Exception] = []
 
-        hung_up: list[Exception] = []
-        with_login = configs.get("sasl_mechanism") is not None
-
-        def note(error: Exception) -> None:
-            if isinstance(error, ACCESS):
-                refused.append(error)
-            elif with_login and "socket disconnected" in str(error):
-                hung_up.append(error)
-                if len(hung_up) == LOGINS:
-                    refused.append(vendor.SaslAuthenticationFailedError(f"the broker hung up at {LOGINS} logins"))
-            else:
-                hung_up.clear()
-
-        def get_connection(*args: Any, **kwargs: Any) -> Any:
+        def get_connection(node_id: Any, *args: Any, **kwargs: Any) -> Any:
             if refused:
                 raise refused[0]
-            connection = connect(*args, **kwargs)
-            connection.init_future.add_errback(note)
+            node, connection = manager.cluster.broker_metadata(node_id), connect(node_id, *args, **kwargs)
+
+            def note(look: Callable[[Exception, str, int], Exception | None], error: Exception) -> None:
+                found = look(error, node.host, node.port)
+                if found is not None:
+                    refused.append(found)
+
+            def lost(error: Exception) -> None:
+                if connection.init_future.succeeded() and not manager.bootstrapped:
+                    note(refusals.lost, error)
+
+            if node is not None:
+                connection.init_future.add_errback(lambda error: note(refusals.failed, error))
+                connection.close_future.add_errback(lost)
             return connection
 
-        self._manager.get_connection = get_connection
+        async def build_transport(*args: Any, **kwargs: Any) -> Any:
+            transport = await build(*args, **kwargs)
+            receive = transport._sock_recv
+
+            def whole() -> tuple[bytes, Exception | None]:
+                data, error = receive()
+                return data, None if data else error  # the client drops what came with the end: the broker's reason
+
+            transport._sock_recv = whole
+            return transport
+
+        manager.get_connection, manager._build_transport = get_connection, build_transport
 
 
 def discard(producer: KafkaProducer) -> None:

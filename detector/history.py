@@ -108,8 +108,8 @@ class _Past(Generic[Known]):
         self._reader, self._form, self._told, self._max_ahead_s = reader, form, told, max_ahead_s
         self._topic = topic = form.topic
         partitions = reader.partitions_for_topic(topic)
-        if not partitions:
-            raise TopicError(f"there is no topic {topic}: name another, or make it")
+        if not partitions:  # the client is told of neither
+            raise TopicError(f"there is no topic {topic}, or this user has no right to it: name another, or allow Read")
         self._partitions = [TopicPartition(topic, p) for p in sorted(partitions)]
         reader.assign(self._partitions)
         self._first = reader.beginning_offsets(self._partitions)

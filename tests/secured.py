@@ -27,11 +27,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import NameOID
 from kafka.admin import (
     ACL,
+    ACLFilter,
     ACLOperation,
     ACLPermissionType,
     ACLResourcePatternType,
     KafkaAdminClient,
     ResourcePattern,
+    ResourcePatternFilter,
     ResourceType,
     ScramMechanism,
     UserScramCredentialUpsertion,
@@ -41,12 +43,7 @@ HOST = "127.0.0.1"
 AUDIENCE, ISSUER = "residual-test", "https://issuer.test"
 
 #: Passwords by user; each is unlike anything else, so that a test can look for it in whatever is printed.
-PASSWORDS = {
-    name: f"pw-{name}-Xq7" for name in (
-        "alice", "minimal", "teller", "learner", "odd,user=1",
-        "no-readings", "no-read", "no-group", "no-alerts", "no-transaction", "no-create", "no-state", "no-commands",
-    )
-}  # fmt: skip
+PASSWORDS = {name: f"pw-{name}-Xq7" for name in ("alice", "limited", "teller", "learner", "odd,user=1")}
 KEY_PASSWORD = "pw-key-Zr9"
 CLIENT_SECRET = "secret-client-Kw3"
 
@@ -255,15 +252,18 @@ class Secured:
     def start(self) -> Secured:
         """Start the broker and make its users."""
         self.broker.start()
+        self.add_users(PASSWORDS)
+        return self
+
+    def add_users(self, passwords: Mapping[str, str]) -> None:
+        """Make users of both kinds of SCRAM."""
         with KafkaAdminClient(bootstrap_servers=self.broker.bootstrap) as admin:
             for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
-                users = [
+                failed = admin.alter_user_scram_credentials([
                     UserScramCredentialUpsertion(user, mechanism, password.encode(), iterations=4096)
-                    for user, password in PASSWORDS.items()
-                ]
-                failed = admin.alter_user_scram_credentials(users)
+                    for user, password in passwords.items()
+                ])  # fmt: skip
                 assert not any(failed.values()), failed
-        return self
 
     def close(self) -> None:
         """Stop everything."""
@@ -284,9 +284,17 @@ class Secured:
             )
             for kind, name, operation in rights
         ]  # fmt: skip
+        everything = ACLFilter(
+            f"User:{user}", "*", ACLOperation.ANY, ACLPermissionType.ANY,
+            ResourcePatternFilter(ResourceType.ANY, None, ACLResourcePatternType.ANY),
+        )  # fmt: skip
         with KafkaAdminClient(bootstrap_servers=self.broker.bootstrap) as admin:
             failed = admin.create_acls(acls)["failed"]
-        assert not failed, failed
+            assert not failed, failed
+            deadline = time.monotonic() + 20
+            while len(admin.describe_acls(everything)[0]) < len(set(rights)):  # the broker learns of them a bit later
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
 
     def _listeners(self) -> None:
         listeners = {"PLAINTEXT": self.broker.port, **self._ports}
@@ -301,7 +309,7 @@ class Secured:
 
     def _settings(self, folder: Path, certificates: Mapping[str, tuple[Path, Path]]) -> Iterator[tuple[str, str]]:
         yield "authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
-        yield "super.users", "User:ANONYMOUS;User:alice;User:CN=alice;User:odd,user=1"
+        yield "super.users", "User:ANONYMOUS;User:alice;User:CN=alice;User:CN=locked;User:odd,user=1"
         yield "sasl.oauthbearer.jwks.endpoint.url", f"{self.issuer.url}/keys"
         yield "sasl.oauthbearer.expected.audience", AUDIENCE
         yield "sasl.oauthbearer.expected.issuer", ISSUER

@@ -32,6 +32,7 @@ from secured_cases import (
     alerts,
     last_line,
     login,
+    minimal,
     oauth,
     places,
 )
@@ -220,3 +221,14 @@ def test_secrets_are_not_in_what_can_be_printed_of_a_connection(place: Place) ->
     settings = Security.model_validate({name.lower(): value for name, value in oauth()(place).items()})
     assert CLIENT_SECRET not in repr(client_settings(settings))
     assert LIMITED
+
+
+def test_the_rights_that_are_documented_are_those_that_were_given() -> None:
+    text = (DOCUMENT.parent.parent / "SECURITY.md").read_text(encoding="utf-8")
+    rows_ = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| detector run | ")]
+    said = {(resource, operation) for _, resource, operation in rows_}
+    names = {"g-alerts": "alerts", "g-dead": "dead-letters", "g-state": "residual-state-GROUP"}
+    names |= {"g-commands": "residual-commands-GROUP", "g": "GROUP", "g-*": "GROUP- (prefixed)", READINGS: "readings"}
+    kinds = {ResourceType.TOPIC: "Topic", ResourceType.GROUP: "Group", ResourceType.TRANSACTIONAL_ID: "TransactionalId"}
+    given = {(f"{kinds[kind]} {names[name]}", right.name.capitalize()) for kind, name, right in minimal("g").values()}
+    assert said == given

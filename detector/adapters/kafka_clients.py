@@ -18,10 +18,9 @@ from typing import Any, TypeVar
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka import errors as vendor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
-from kafka.net.compat import KafkaNetClient
 
+from detector.adapters.kafka_connect import Client, Strict
 from detector.adapters.kafka_errors import VENDOR, translate
-from detector.adapters.kafka_refusals import Refusals
 from detector.adapters.kafka_topics import MAX_MESSAGE_BYTES
 from schemas.errors import BrokerUnavailable, SettingsError
 
@@ -142,7 +141,7 @@ class Clients:
         if tokens is not None and not self._reached:
             tokens.ready(deadline)  # here: on the client's own thread an endpoint that is down would go unnoticed
         left_s = max(deadline - time.monotonic(), 1.0)
-        kind = KafkaNetClient if self._reached else _Strict
+        kind = Client if self._reached else Strict
         try:
             made = _opened(client, kind, {**self._common, **config, "bootstrap_timeout_ms": int(left_s * 1000)})
             self._reached = True
@@ -158,11 +157,11 @@ class Clients:
             raise SettingsError(f"connecting to {self.servers}: {error}") from error
 
 
-def _opened(client: Callable[..., T], kind: type[KafkaNetClient], config: dict[str, Any]) -> T:
+def _opened(client: Callable[..., T], kind: type[Client], config: dict[str, Any]) -> T:
     """A client; where it cannot be made, its thread and its sockets are not left behind."""
     made = []
 
-    def connection(**settings: Any) -> KafkaNetClient:
+    def connection(**settings: Any) -> Client:
         made.append(kind(**settings))
         return made[-1]
 
@@ -173,51 +172,6 @@ def _opened(client: Callable[..., T], kind: type[KafkaNetClient], config: dict[s
             with suppress(Exception):
                 started.close()
         raise
-
-
-class _Strict(KafkaNetClient):  # type: ignore[misc]
-    """Gives up where a connection is refused for good, see ``kafka_refusals``. Only until a cluster was
-    reached once: later on a refusal may pass.
-    """
-
-    def __init__(self, **configs: Any) -> None:
-        super().__init__(**configs)
-        manager = self._manager
-        connect, build = manager.get_connection, manager._build_transport
-        refusals = Refusals(configs)
-        refused: list[Exception] = []
-
-        def get_connection(node_id: Any, *args: Any, **kwargs: Any) -> Any:
-            if refused:
-                raise refused[0]
-            node, connection = manager.cluster.broker_metadata(node_id), connect(node_id, *args, **kwargs)
-
-            def note(look: Callable[[Exception, str, int], Exception | None], error: Exception) -> None:
-                found = look(error, node.host, node.port)
-                if found is not None:
-                    refused.append(found)
-
-            def lost(error: Exception) -> None:
-                if connection.init_future.succeeded() and not manager.bootstrapped:
-                    note(refusals.lost, error)
-
-            if node is not None:
-                connection.init_future.add_errback(lambda error: note(refusals.failed, error))
-                connection.close_future.add_errback(lost)
-            return connection
-
-        async def build_transport(*args: Any, **kwargs: Any) -> Any:
-            transport = await build(*args, **kwargs)
-            receive = transport._sock_recv
-
-            def whole() -> tuple[bytes, Exception | None]:
-                data, error = receive()
-                return data, None if data else error  # the client drops what came with the end: the broker's reason
-
-            transport._sock_recv = whole
-            return transport
-
-        manager.get_connection, manager._build_transport = get_connection, build_transport
 
 
 def discard(producer: KafkaProducer) -> None:

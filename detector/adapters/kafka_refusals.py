@@ -11,6 +11,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from kafka import errors as vendor
@@ -21,9 +22,16 @@ from schemas.security import OAUTH
 # Seconds that a broker may take to answer when it is asked in the other way: one short exchange.
 PROBE_S = 2.0
 
-# Times in a row that a broker may hang up, at a login or at the first question after its greeting, before it counts as
-# a refusal: it takes about 3 s, and a broker that is being started or stopped does so once or twice.
+# Times in a row that a broker may hang up at a login before it counts as a refusal: it takes about 3 s, and a broker
+# that is being started or stopped does so once or twice.
 HANG_UPS = 6
+
+# Bytes of an answer that are read, at most.
+MOST_BYTES = 65_536
+
+# To find out what somebody speaks; nothing that matters is sent so.
+_UNCHECKED = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+_UNCHECKED.check_hostname, _UNCHECKED.verify_mode = False, ssl.CERT_NONE
 
 # OpenSSL's codes of what is wrong with a certificate (X509_V_ERR_…).
 _EXPIRED, _NOT_YET = (10,), (9,)
@@ -40,7 +48,7 @@ class Refusals:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = config
         self._protocol: str = config.get("security_protocol", "PLAINTEXT")
-        self._hung_up = self._questions = 0
+        self._hung_up = 0
 
     def failed(self, error: Exception, host: str, port: int) -> ResidualError | None:
         """What to tell the operator about a connection that was not made; None: it may pass."""
@@ -48,25 +56,29 @@ class Refusals:
         for cause in chain:
             if isinstance(cause, UserError):
                 return cause
-            told = self._certificate(cause, where) or self._login(cause, where) or self._other_protocol(cause, where)
+            told = (
+                self._certificate(cause, where) or self._login(cause, host, port) or self._other_protocol(cause, where)
+            )
             if told is not None:
                 return told
         if not any(_hang_up(cause) for cause in chain):
             self._hung_up = 0
             return None
         self._hung_up += 1
-        return self._asked_otherwise(host, port) or self._hung_up_at_login(where)
+        return self._asked_otherwise(host, port) or self._hung_up_at_login(host, port)
 
     def lost(self, error: Exception, host: str, port: int) -> ResidualError | None:
         """The same of a connection that was made, and broke before the first question was answered."""
-        if not self._protocol.startswith("SASL") and _hang_up(error):
-            self._questions += 1
-            if self._questions == HANG_UPS:
-                return AccessError(
-                    f"{host}:{port} answers {self._protocol} and hangs up at the first question: it asks for a login; "
-                    f"use security_protocol {'SASL_SSL' if self._tls else 'SASL_PLAINTEXT'} and sasl_mechanism"
-                )
-        return None
+        if self._protocol.startswith("SASL") or not _hang_up(error):
+            return None
+        mechanisms = offered(host, port, self._tls)
+        if not mechanisms:
+            return None
+        use = "SASL_SSL" if self._tls else "SASL_PLAINTEXT"
+        return AccessError(
+            f"{host}:{port} asks for a login: use security_protocol {use} and sasl_mechanism "
+            f"({', '.join(mechanisms)} are offered)"
+        )
 
     @property
     def _tls(self) -> bool:
@@ -75,9 +87,10 @@ class Refusals:
     def _certificate(self, error: Exception, where: str) -> ResidualError | None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return AccessError(f"{where}: {_wrong_certificate(error)}; nothing was sent to it")
-        if not isinstance(error, ssl.SSLError) or "ALERT" not in (error.reason or ""):
+        reason = _reason(error)
+        if "ALERT" not in reason:
             return None
-        alert = (error.reason or "").partition("ALERT_")[2].lower().replace("_", " ")
+        alert = reason.partition("ALERT_")[2].lower().replace("_", " ")
         if "certificate" in alert or alert in ("unknown ca", "access denied"):
             own = self._config.get("ssl_certfile")
             if own is None:
@@ -88,10 +101,12 @@ class Refusals:
             )
         return SettingsError(f"{where} refuses the TLS connection ({alert}): it must offer TLS 1.2 or newer")
 
-    def _login(self, error: Exception, where: str) -> ResidualError | None:
-        mechanism = self._config.get("sasl_mechanism")
+    def _login(self, error: Exception, host: str, port: int) -> ResidualError | None:
+        mechanism, where = self._config.get("sasl_mechanism"), f"{host}:{port}"
         if isinstance(error, vendor.UnsupportedSaslMechanismError):
-            return SettingsError(f"{where} does not offer sasl_mechanism {mechanism}: use one that it offers")
+            mechanisms = offered(host, port, self._tls)
+            use = f"one of {', '.join(mechanisms)}" if mechanisms else "one that it offers"
+            return SettingsError(f"{where} does not offer sasl_mechanism {mechanism}: use {use}")
         if isinstance(error, vendor.IllegalSaslStateError):
             plain = "SSL" if self._tls else "PLAINTEXT"
             return SettingsError(f"{where} takes no login: use security_protocol {plain}, or its other port")
@@ -127,7 +142,7 @@ class Refusals:
             length = str(error).rpartition(" ")[2]
             if length.isdigit() and int(length) >> 16 == _TLS_ALERT:
                 return self._speaks_tls(where)
-        if isinstance(error, ssl.SSLError) and error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER"):
+        if _reason(error) in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
             return self._speaks_no_tls(where)
         return None
 
@@ -146,34 +161,69 @@ class Refusals:
 
     def _asked_otherwise(self, host: str, port: int) -> ResidualError | None:
         if self._tls:
-            return self._speaks_no_tls(f"{host}:{port}") if answers_in_the_clear(host, port) else None
+            return self._speaks_no_tls(f"{host}:{port}") if answers(host, port, False) else None
         return self._speaks_tls(f"{host}:{port}") if answers_by_tls(host, port) else None
 
-    def _hung_up_at_login(self, where: str) -> ResidualError | None:
-        return self._refused(where) if self._protocol.startswith("SASL") and self._hung_up >= HANG_UPS else None
+    def _hung_up_at_login(self, host: str, port: int) -> ResidualError | None:
+        if not self._protocol.startswith("SASL") or self._hung_up % HANG_UPS:
+            return None
+        # a broker that answers before the login, and not after it; a proxy without a broker does neither
+        return self._refused(f"{host}:{port}") if answers(host, port, self._tls) else None
 
 
-def answers_in_the_clear(host: str, port: int) -> bool:
-    """Whether a Kafka answers there without TLS: to ApiVersions, which every listener answers before a login."""
-    body = struct.pack(">hhih", 18, 0, 1, -1)
+def answers(host: str, port: int, tls: bool) -> bool:
+    """Whether a Kafka answers there, by TLS or not: to ApiVersions, which every listener answers before a login."""
+    return _asked(host, port, 18, 0, b"", tls=tls) is not None
+
+
+def offered(host: str, port: int, tls: bool) -> list[str]:
+    """The login mechanisms of a listener, by SaslHandshake; none where it takes no login, or does not answer."""
+    asked = b"PLAIN"
+    reply = _asked(host, port, 17, 1, struct.pack(">h", len(asked)) + asked, tls=tls)
+    if reply is None or len(reply) < 6:
+        return []
+    refusal, count = struct.unpack_from(">hi", reply)  # 0, or 33: it does not offer this one
+    found, at = [], 6
+    for _ in range(count if refusal in (0, 33) else 0):
+        length = int.from_bytes(reply[at : at + 2], "big")
+        name = reply[at + 2 : at + 2 + length].decode("ascii", "replace")
+        found.append("".join(c for c in name[:40] if c.isprintable()))
+        at += 2 + length
+        if at >= len(reply):
+            break
+    return sorted(found)
+
+
+def _asked(host: str, port: int, question: int, version: int, body: bytes, *, tls: bool) -> bytes | None:
+    """What a Kafka answers to one question, after its number; None where nobody does. No secret is sent."""
+    message = struct.pack(">hhih", question, version, 1, -1) + body
     try:
-        with socket.create_connection((host, port), PROBE_S) as connection:
-            connection.sendall(struct.pack(">i", len(body)) + body)
-            reply = connection.makefile("rb").read(8)
+        with ExitStack() as stack:
+            connection = stack.enter_context(socket.create_connection((host, port), PROBE_S))
+            if tls:
+                connection = stack.enter_context(_UNCHECKED.wrap_socket(connection))
+            connection.sendall(struct.pack(">i", len(message)) + message)
+            file = stack.enter_context(connection.makefile("rb"))
+            head = file.read(8)
+            if len(head) < 8 or head[4:] != b"\0\0\0\1":  # the number of the question
+                return None
+            return file.read(min(max(int.from_bytes(head[:4], "big") - 4, 0), MOST_BYTES))
     except OSError:
-        return False
-    return len(reply) == 8 and struct.unpack(">ii", reply)[1] == 1  # its length, and the number of the question
+        return None
 
 
 def answers_by_tls(host: str, port: int) -> bool:
     """Whether somebody there speaks TLS. Whoever it is: nothing is sent."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        with socket.create_connection((host, port), PROBE_S) as connection, context.wrap_socket(connection):
+        with socket.create_connection((host, port), PROBE_S) as connection, _UNCHECKED.wrap_socket(connection):
             return True
     except OSError:
         return False
+
+
+def _reason(error: Exception) -> str:
+    """OpenSSL's name of what went wrong; errors that Python made itself have none."""
+    return getattr(error, "reason", None) or "" if isinstance(error, ssl.SSLError) else ""
 
 
 def _wrong_certificate(error: ssl.SSLCertVerificationError) -> str:

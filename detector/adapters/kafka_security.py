@@ -74,9 +74,10 @@ def _try_certificate(context: ssl.SSLContext, security: Security, password: str)
     try:
         context.load_cert_chain(cert, key, password)
     except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
+        reason = getattr(error, "reason", None)
+        if reason == "KEY_VALUES_MISMATCH":
             why = "the key is another certificate's"
-        elif error.library == "PEM" and error.reason in ("NO_START_LINE", "BAD_BASE64_DECODE"):
+        elif reason in ("NO_START_LINE", "BAD_BASE64_DECODE"):
             why = "no certificate and key in PEM"
         elif password:
             why = "the key cannot be opened with this password"

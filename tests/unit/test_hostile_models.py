@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -168,6 +169,20 @@ def test_a_hostile_graph_in_a_folder_with_a_right_hash_is_refused_too(tmp_path: 
     found = read_model(tmp_path / "m")
     with pytest.raises(ModelError, match="takes data from another file"):
         Scorer(found.graph, found.manifest.batching)
+
+
+def test_onnx_runtimes_own_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies in it cannot be looked at, so ONNX Runtime is told to read the other format only."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "m.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(GRAPH, options, providers=["CPUExecutionProvider"])
+    converted = (tmp_path / "m.ort").read_bytes()
+    with pytest.raises(ModelError, match="no ONNX file"):
+        check_graph(converted)
+    monkeypatch.setattr("detector.engine.scorer.check_graph", lambda _: None)
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        Scorer(converted, Batching())
 
 
 def test_too_many_operators_or_arrays_or_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

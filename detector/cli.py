@@ -8,11 +8,12 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from detector.flags import add_flags, given
+from detector.flags import add_flags, given, refuse_secrets
 from detector.rehearsal.other import DECIDING
 from schemas.command import Verb
 from schemas.errors import ResidualError
 from schemas.printable import printable
+from schemas.security import Security
 from schemas.settings import DetectorSettings
 
 log = logging.getLogger("detector")
@@ -20,8 +21,9 @@ log = logging.getLogger("detector")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    namespace = _parser().parse_args(arguments)
     try:
+        refuse_secrets(sys.argv[1:] if arguments is None else arguments, DetectorSettings)
+        namespace = _parser().parse_args(arguments)
         return int(namespace.command(namespace))
     except ResidualError as error:
         print(f"detector: {printable(str(error))}", file=sys.stderr)
@@ -67,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument(
         "--partitions", type=int, default=1, metavar="N", help="place streams on N partitions as Kafka would; 1"
     )
-    only = ("model", "threads", "log_level", *DECIDING)
+    only = ("model", "trusted_keys", "threads", "log_level", *DECIDING)
     add_flags(score, DetectorSettings, only)
     score.set_defaults(command=_score)
     _add_tell(commands)
@@ -92,7 +94,7 @@ def _add_tell(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     tell.add_argument("--note", default="", metavar="TEXT", help="why, for whoever reads it later")
     tell.add_argument("--by", metavar="NAME", help="who says so")
     tell.add_argument("--id", metavar="ID", help="what was told under this id counts once; default a fresh one")
-    only = ("bootstrap_servers", "group_id", "commands_topic", "startup_timeout", "log_level")
+    only = ("bootstrap_servers", "group_id", "commands_topic", "startup_timeout", "log_level", *Security.model_fields)
     add_flags(tell, DetectorSettings, only)
     tell.set_defaults(command=_tell)
 

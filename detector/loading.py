@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 
 
 def load_engine(settings: DetectorSettings) -> Engine:
-    """The engine of a model folder under these settings. Raises ModelError."""
-    model = read_model(settings.model)
+    """The engine of a model folder under these settings. Raises ModelError, SettingsError."""
+    model = read_model(settings.model, settings.trusted_keys)
     engine = Engine(model, policy(settings, model), settings.threads)
     if settings.false_alarms is not None:
         engine.judge_by(engine.policy, settings.false_alarms)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from detector.adapters.partitioner import partition_of
+from collections.abc import Callable
+
 from detector.decoding.decoded import Decoder
 from detector.engine.engine import Engine
 from detector.engine.incidents import Policy
@@ -13,8 +14,9 @@ from schemas.errors import ModelError
 class Rules:
     """Lets one engine go by what is in force at a partition, while that is replayed, or by the settings of now."""
 
-    def __init__(self, engine: Engine, decoder: Decoder) -> None:
-        self._engine, self._decoder = engine, decoder
+    def __init__(self, engine: Engine, decoder: Decoder, place_of: Callable[[bytes, int], int]) -> None:
+        """``place_of``: partition of a key among so many, see ``Log.place_of``."""
+        self._engine, self._decoder, self._place_of = engine, decoder, place_of
         manifest = engine.model.manifest
         self._now = self._followed = InForce(
             model=manifest.graph_sha256,
@@ -53,16 +55,16 @@ class Rules:
         names = list(self._engine.streams.of_partition(partition))
         if before >= now or not self.keyed(partition, before):
             return []
-        return [name for name in names if partition_of(name.encode(), now) != partition]
+        return [name for name in names if self._place_of(name.encode(), now) != partition]
 
     def keyed(self, partition: int, partitions: int) -> bool:
         """Whether the streams known in a partition all lie where their names' hashes put them."""
         names = self._engine.streams.of_partition(partition)
-        return all(partition_of(name.encode(), partitions) == partition for name in names)
+        return all(self._place_of(name.encode(), partitions) == partition for name in names)
 
     def place(self, partition: int, in_force: InForce) -> None:
         """Where records go by the streams' names, one whose name belongs elsewhere has moved and is not missed."""
-        count = in_force.partitions
+        count, place_of = in_force.partitions, self._place_of
         self._engine.streams.place(
-            partition, (lambda name: partition_of(name.encode(), count) == partition) if in_force.keyed else None
+            partition, (lambda name: place_of(name.encode(), count) == partition) if in_force.keyed else None
         )

@@ -134,7 +134,7 @@ class Service:
         self._on_published = on_published
         self._watch = watch
         self._group = engine.model.manifest.group
-        self._rules = Rules(engine, decoder)
+        self._rules = Rules(engine, decoder, log.place_of)
         self._restoration = Restoration(log, engine, self._rules, settings, self._observer, watch, self._stop)
         self._progress: dict[int, Progress] = {}
         self._halted: dict[int, int] = {}  # partitions in hand that stand still, and where

@@ -10,6 +10,7 @@ import orjson
 from pipeline import POLICY, serve
 
 from detector.adapters.memory import MemoryBroker
+from detector.adapters.partitioner import partition_of
 from detector.adapters.port import Records
 from detector.decoding.json_readings import JsonDecoder
 from detector.engine.alerts import Published
@@ -110,7 +111,7 @@ def _probe(partition: int, streams: Sequence[str], channels: int) -> Readings:
 
 def _obeyed(model: Model, broker: MemoryBroker, kept: Sequence[Kept]) -> tuple[Marked, list[bytes]]:
     engine, decoder = Marked(model, POLICY), JsonDecoder(model.manifest.channel_names, broker.topic)
-    rules, published = Rules(engine, decoder), []
+    rules, published = Rules(engine, decoder, partition_of), []
     for number, partition in enumerate(broker.partitions):
         entries = [kept[number].entries[n] for n in sorted(kept[number].entries)]
         assert [entry.offset for entry in entries] == sorted(entry.offset for entry in entries)

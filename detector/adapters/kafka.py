@@ -31,8 +31,10 @@ from detector.adapters.kafka_commands import FETCH_WAIT_MS, CommandsTopic
 from detector.adapters.kafka_errors import VENDOR, translate
 from detector.adapters.kafka_member import Member
 from detector.adapters.kafka_publisher import Outdated, Publisher, from_metadata
+from detector.adapters.kafka_rights import check_rights, of_detector
 from detector.adapters.kafka_state import StateTopic
 from detector.adapters.kafka_topics import Topics, describe, ensure_topics, grow_state
+from detector.adapters.partitioner import partition_of
 from detector.adapters.port import Commands, Committed, Damaged, Records, Transaction, Watch, unwatched
 from schemas.dead_letter import Reason
 from schemas.errors import Rebalanced
@@ -94,7 +96,10 @@ class KafkaLog:
         self._clients = Clients(bootstrap_servers, f"residual-{replica}", client)
         try:
             self._admin = self._open_admin(deadline)
+            rights = of_detector(topics)
+            patiently(lambda: check_rights(self._admin, rights), "asking for the rights to the topics", 10)
             counts = patiently(lambda: ensure_topics(self._admin, topics, deadline), "looking for the topics", 10)
+            patiently(lambda: check_rights(self._admin, rights), "asking for the rights to the topics", 10)
             self._partitions = [TopicPartition(readings_topic, p) for p in range(counts[readings_topic])]
             self._consumer = self._clients.consumer(
                 deadline,
@@ -188,6 +193,10 @@ class KafkaLog:
     def again(self) -> None:
         """See ``Log.again``."""
         self._member.again()
+
+    def place_of(self, key: bytes, partitions: int) -> int:
+        """See ``Log.place_of``."""
+        return partition_of(key, partitions)
 
     def describe(self) -> tuple[str, int]:
         """See ``Log.describe``."""

@@ -19,10 +19,10 @@ from typing import Any, TypeVar
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka import errors as vendor
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.net.compat import KafkaNetClient
 
 from detector.adapters.kafka_batches import CheckedConsumer
-from detector.adapters.kafka_errors import ACCESS, VENDOR, translate
+from detector.adapters.kafka_connect import Client, Strict
+from detector.adapters.kafka_errors import VENDOR, translate
 from detector.adapters.kafka_topics import MAX_MESSAGE_BYTES
 from detector.adapters.port import Damaged
 from schemas.errors import BrokerUnavailable, SettingsError
@@ -68,11 +68,6 @@ BATCH_BYTES = 256 * 1024
 RESTORE = "if starting again does not help, restore the partition from another copy"
 
 
-# Logins at which a broker has to hang up, in a row, before they count as refused: it takes about 3 s, and one that is
-# being started or stopped does so once or twice.
-LOGINS = 6
-
-
 # Seconds between two attempts at a question, the first and the longest; each is twice the one before, less a random
 # part of at most half.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
@@ -90,10 +85,11 @@ class Clients:
             "request_timeout_ms": REQUEST_TIMEOUT_MS,
             **(security or {}),
         }
+        self._reached = False  # until then what refuses a connection counts as ours to say, later as the client's
 
     def admin(self, deadline: float) -> KafkaAdminClient:
         """An admin client; raises BrokerUnavailable where no broker answers before ``deadline`` (monotonic)."""
-        admin = self._open(KafkaAdminClient, deadline, kafka_client=_Strict)
+        admin = self._open(KafkaAdminClient, deadline)
         version = admin._manager.broker_version
         if version < OLDEST_BROKER:
             admin.close()
@@ -169,9 +165,15 @@ class Clients:
         )
 
     def _open(self, client: Callable[..., T], deadline: float, **config: Any) -> T:
+        tokens = self._common.get("sasl_oauth_token_provider")
+        if tokens is not None and not self._reached:
+            tokens.ready(deadline)  # here: on the client's own thread an endpoint that is down would go unnoticed
         left_s = max(deadline - time.monotonic(), 1.0)
+        kind = Client if self._reached else Strict
         try:
-            return _opened(client, {**self._common, **config, "bootstrap_timeout_ms": int(left_s * 1000)})
+            made = _opened(client, kind, {**self._common, **config, "bootstrap_timeout_ms": int(left_s * 1000)})
+            self._reached = True
+            return made
         except (vendor.KafkaTimeoutError, vendor.KafkaConnectionError) as error:
             raise BrokerUnavailable(
                 f"no Kafka broker answered at {self.servers} within {left_s:.0f} s: "
@@ -183,12 +185,11 @@ class Clients:
             raise SettingsError(f"connecting to {self.servers}: {error}") from error
 
 
-def _opened(client: Callable[..., T], config: dict[str, Any]) -> T:
+def _opened(client: Callable[..., T], kind: type[Client], config: dict[str, Any]) -> T:
     """A client; where it cannot be made, its thread and its sockets are not left behind."""
-    kind = config.pop("kafka_client", KafkaNetClient)
     made = []
 
-    def connection(**settings: Any) -> KafkaNetClient:
+    def connection(**settings: Any) -> Client:
         made.append(kind(**settings))
         return made[-1]
 
@@ -199,41 +200,6 @@ def _opened(client: Callable[..., T], config: dict[str, Any]) -> T:
             with suppress(Exception):
                 started.close()
         raise
-
-
-class _Strict(KafkaNetClient):  # type: ignore[misc]
-    """Gives up where the login is refused: kafka-python 3.0.12 goes on until its time-out, then says nobody answered.
-
-    Often it does not even read the refusal, since the end of the connection comes with it: so a broker that hangs up
-    at the login several times in a row has refused it. Only for the first connection; later on a refusal may pass.
-    """
-
-    def __init__(self, **configs: Any) -> None:
-        super().__init__(**configs)
-        connect = self._manager.get_connection
-        refused: list[Exception] = []
-
-        hung_up: list[Exception] = []
-        with_login = configs.get("sasl_mechanism") is not None
-
-        def note(error: Exception) -> None:
-            if isinstance(error, ACCESS):
-                refused.append(error)
-            elif with_login and "socket disconnected" in str(error):
-                hung_up.append(error)
-                if len(hung_up) == LOGINS:
-                    refused.append(vendor.SaslAuthenticationFailedError(f"the broker hung up at {LOGINS} logins"))
-            else:
-                hung_up.clear()
-
-        def get_connection(*args: Any, **kwargs: Any) -> Any:
-            if refused:
-                raise refused[0]
-            connection = connect(*args, **kwargs)
-            connection.init_future.add_errback(note)
-            return connection
-
-        self._manager.get_connection = get_connection
 
 
 def read_from(consumer: KafkaConsumer, tp: TopicPartition, offset: int) -> None:

@@ -11,6 +11,7 @@ from kafka import errors as vendor
 
 from detector.adapters.kafka_clients import Clients
 from detector.adapters.kafka_errors import VENDOR, translate
+from detector.adapters.kafka_rights import WRITE, check_rights
 from detector.adapters.kafka_topics import COMMANDS_PARTITIONS, look_up
 from detector.adapters.port import Commands
 from schemas.command import Command
@@ -86,6 +87,7 @@ def publish(clients: Clients, topic: str, command: Command, patience_s: float) -
 def _check(clients: Clients, topic: str, deadline: float) -> None:
     admin = clients.admin(deadline)
     try:
+        check_rights(admin, {topic: (WRITE,)})
         count = look_up(admin, topic)
     except ResidualError:
         raise

@@ -169,9 +169,13 @@ def _create(admin: KafkaAdminClient, missing: Mapping[str, tuple[int, Mapping[st
         error = vendor.for_code(topic["error_code"])
         if error is vendor.NoError:
             log.info("made the topic %s with %d partitions", topic["name"], missing[topic["name"]][0])
+        elif issubclass(error, vendor.AuthorizationError):
+            name, count = topic["name"], missing[topic["name"]][0]
+            raise AccessError(
+                f"this user may not make the topic {name}: allow Create on it, or have it made with {count} partitions"
+            )
         elif error is not vendor.TopicAlreadyExistsError:  # else another replica was faster
-            ours = translate(error(topic.get("error_message") or ""), f"creating the topic {topic['name']}")
-            raise AccessError(f"{ours}, or have the topic created") if isinstance(ours, AccessError) else ours
+            raise translate(error(topic.get("error_message") or ""), f"creating the topic {topic['name']}")
 
 
 def _wait(admin: KafkaAdminClient, names: list[str], deadline: float) -> None:

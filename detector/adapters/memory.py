@@ -333,6 +333,10 @@ class MemoryLog:
             self._held, self._kept = self._generation, self.owned
             return self.owned
 
+    def place_of(self, key: bytes, partitions: int) -> int:
+        """See ``Log.place_of``."""
+        return partition_of(key, partitions)
+
     def describe(self) -> tuple[str, int]:
         """See ``Log.describe``."""
         with self._broker.lock:

@@ -182,6 +182,10 @@ class Log(Protocol):
         """Next offset to be delivered, of each started partition; passes over control records and compacted gaps."""
         ...
 
+    def place_of(self, key: bytes, partitions: int) -> int:
+        """Where producers put a record with this key among so many partitions, unless they were told otherwise."""
+        ...
+
     def describe(self) -> tuple[str, int]:
         """Which topic the readings' name stands for now, by its id, and how many partitions it has now.
 

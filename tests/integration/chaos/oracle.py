@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from integration.chaos.topics import Found, journal_key
 
+from detector.adapters.partitioner import partition_of
 from detector.adapters.port import Records
 from detector.decoding.decoded import Decoder
 from detector.engine.alerts import Published
@@ -75,7 +76,7 @@ def _partition(
     """One partition from its first record to its last, the entries in their places."""
     engine = load_engine(settings)
     decoder = decoder_of(settings, engine.model.manifest)
-    rules, at = Rules(engine, decoder), 0
+    rules, at = Rules(engine, decoder, partition_of), 0
     for entry in journal:
         until = at
         while until < len(log) and log[until].offset < entry.offset:

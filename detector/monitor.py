@@ -67,9 +67,10 @@ class Monitor(Observer):
         """See ``Observer``."""
         self.metrics.cold_starts.inc()
 
-    def evicted(self, streams: int) -> None:
+    def evicted(self, streams: int, readings: int) -> None:
         """See ``Observer``."""
         self.metrics.streams_evicted.inc(streams)
+        self.metrics.readings_dropped.labels("evicted").inc(readings)
 
     def stage(self, name: str, seconds: float) -> None:
         """See ``Observer``."""

@@ -28,8 +28,8 @@ class Observer:
     def cold(self, partition: int) -> None:
         """A partition that was watched before starts without its past."""
 
-    def evicted(self, streams: int) -> None:
-        """So many streams were forgotten to make room for others."""
+    def evicted(self, streams: int, readings: int) -> None:
+        """So many streams were forgotten to make room for others, and so many readings of theirs that still waited."""
 
     def damaged(self, reason: str, offsets: int) -> None:
         """A range of this many offsets was passed over, since nobody can read it."""

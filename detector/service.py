@@ -313,6 +313,7 @@ class Service:
         progress = self._progress[partition]
         self._open.state.append(progress.journal.add(self._group, partition, offset, Evicted(streams=tuple(streams))))
         self._open.state.append(progress.journal.cursor(self._group, partition))
+        waiting = self._engine.waiting_of(partition, streams)
         self._publish(self._engine.evict(partition, streams))
         buckets = np.unique([bucket_of(stream, self._engine.streams.buckets) for stream in streams])
         progress.touch(buckets, np.full(len(buckets), offset), time.monotonic())
@@ -320,7 +321,7 @@ class Service:
             "partition %d: more than %d streams; %d that were unheard for longest are forgotten, from %r on",
             partition, self._settings.max_streams, len(streams), streams[0],
         )  # fmt: skip
-        self._observer.evicted(len(streams))
+        self._observer.evicted(len(streams), waiting)
 
     def _publish(self, published: list[Published]) -> None:
         """Alerts and their incident records join the open transaction."""

@@ -31,6 +31,11 @@ STATE_SEGMENT_BYTES = 1_048_576
 LOOK_S = 3.0
 
 
+# Seconds for which a topic that was there has to be missing before it counts as deleted: that ends the process for
+# good, and a broker that has just started may not know of it for a moment.
+GONE_S = 15.0
+
+
 @dataclass(frozen=True, slots=True)
 class Topics:
     """The names of the topics of a detector."""
@@ -94,7 +99,7 @@ def describe(admin: KafkaAdminClient, name: str) -> tuple[str, int]:
 
     An id is all zeros where the broker is too old to have one (before 2.8).
     """
-    if look_up(admin, name) is None:
+    if look_up(admin, name, GONE_S) is None:
         raise TopicError(f"the topic {name} is gone: make it again, or name another with --readings-topic")
     found = admin.describe_topics([name])[0]
     return str(found["topic_id"]), len(found["partitions"])
@@ -122,9 +127,9 @@ def grow_state(admin: KafkaAdminClient, readings: str, state: str, deadline: flo
     return partitions
 
 
-def look_up(admin: KafkaAdminClient, name: str) -> int | None:
+def look_up(admin: KafkaAdminClient, name: str, seconds: float = LOOK_S) -> int | None:
     """Partitions of a topic, None where there is none; looks for a moment, since it may have just been made."""
-    deadline = time.monotonic() + LOOK_S
+    deadline = time.monotonic() + seconds
     while (count := _counts(admin, [name]).get(name)) is None and time.monotonic() < deadline:
         time.sleep(0.2)
     return count

@@ -740,6 +740,11 @@ class Engine:
         self.streams.place(partition, None)
         self.state.reset(self.streams.remove(partition, list(self.streams.of_partition(partition))))
 
+    def waiting_of(self, partition: int, streams: Iterable[str]) -> int:
+        """How many readings wait in the reorder buffer of these streams."""
+        known = self.streams.of_partition(partition)
+        return int(self.state.wait_count[[known[stream] for stream in streams if stream in known]].sum())
+
     def evict(self, partition: int, streams: Iterable[str]) -> list[Published]:
         """Forget streams of a partition; what is open at them is over, since nobody would ever say so."""
         published = []

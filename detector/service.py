@@ -58,6 +58,7 @@ from detector.rules import Rules
 from schemas.command import Command
 from schemas.dead_letter import DeadLetter
 from schemas.errors import Rebalanced
+from schemas.printable import printable
 from schemas.settings import DetectorSettings
 
 log_ = logging.getLogger(__name__)
@@ -568,4 +569,4 @@ def summary(published: Published) -> str:
     )
     score = "no score" if alert.data.score is None else f"score {alert.data.score:.3g}"
     head = f"incident {alert.data.incident} {what}: {published.stream} at {alert.time}, {score}"
-    return f"{head}: {alert.data.summary or channels}"
+    return printable(f"{head}: {alert.data.summary or channels}")

@@ -48,6 +48,9 @@ PARTITIONS = 3
 #: Of the garbage, how much may be large: at a million records 100 MB.
 HEAVY = 0.0005
 
+#: Bytes of the longest record, deep JSON of 4.3 MB.
+MOST = 8 * 2**20
+
 #: Records of a megabyte in a batch that is left packed.
 BOMB_RECORDS = 1200
 
@@ -97,7 +100,7 @@ class Topic:
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
         self.name = create_topic(
-            broker.bootstrap, unique("fuzz"), PARTITIONS, retention_ms="-1", max_message_bytes=str(4 * 2**20)
+            broker.bootstrap, unique("fuzz"), PARTITIONS, retention_ms="-1", max_message_bytes=str(MOST)
         )
         self.truth = [Truth() for _ in range(PARTITIONS)]
         self.kinds: Counter[str] = Counter()
@@ -106,7 +109,7 @@ class Topic:
         """Send the records, in order."""
         producer = KafkaProducer(
             bootstrap_servers=self.broker.bootstrap, acks="all", enable_idempotence=True, linger_ms=20,
-            batch_size=1 << 18, max_request_size=4 * 2**20, compression_type="lz4", max_block_ms=120_000,
+            batch_size=1 << 18, max_request_size=MOST, compression_type="lz4", max_block_ms=120_000,
         )  # fmt: skip
         for sample in samples:
             partition = partition_of(sample.key or b"", PARTITIONS)

@@ -69,6 +69,10 @@ IDLE_POLL_S = 0.2
 #: The same where the end is looked for: a poll that brings nothing is how one knows that it is near.
 CATCHING_UP_POLL_S = 0.03
 
+#: Dead letters, and bytes of them, with which a commit does not wait: they are memory, and a transaction has 10 s.
+LETTERS = 5_000
+LETTER_BYTES = 8 * 1024 * 1024
+
 #: Seconds between looks at how far behind the partitions are.
 LAG_S = 5.0
 
@@ -341,16 +345,21 @@ class Service:
     # -- 5: commit ---------------------------------------------------------------------------------------------------
 
     def _commit_is_due(self, idle: bool) -> bool:
-        if self._published or self._open.dead_letters:
+        if self._published or self._many_letters():
             return True
         if idle and self._settings.stop_at_end:
-            return self._moved() or bool(self._open.state)
+            return self._moved() or bool(self._open)
         now = time.monotonic()
         if now - self._committed_at < self._settings.commit_interval:
             return False
         # checkpoints also while nothing arrives: else retention would one day delete what R still needs
         saves = any(progress.due(now - self._settings.checkpoint_age) for progress in self._progress.values())
-        return saves or self._moved() or bool(self._open.state)
+        return saves or self._moved() or bool(self._open)
+
+    def _many_letters(self) -> bool:
+        """Dead letters wait for the next commit, as long as they are few: nobody is woken by them."""
+        letters = self._open.dead_letters
+        return len(letters) >= LETTERS or sum(len(letter.value or b"") for letter in letters) >= LETTER_BYTES
 
     def _moved(self) -> bool:
         """Some position is not the committed one."""

@@ -27,7 +27,7 @@ from kafka.admin import OffsetSpec
 
 from detector.adapters.kafka_batches import Record
 from detector.adapters.kafka_clients import RESTORE, Clients, patiently
-from detector.adapters.kafka_commands import FETCH_WAIT_MS, CommandsTopic
+from detector.adapters.kafka_commands import FETCH_WAIT_MS, CommandsTopic, left_out
 from detector.adapters.kafka_errors import VENDOR, translate
 from detector.adapters.kafka_member import Member
 from detector.adapters.kafka_publisher import Outdated, Publisher, from_metadata
@@ -122,7 +122,9 @@ class KafkaLog:
             self._closers.append(lambda: self._state.close(int(CLOSE_S * 1000)))
             with self._asking(f"reading {state_topic}"):
                 self._state.peek(range(len(self._partitions)))
-            self._commands = CommandsTopic(self._clients.consumer(deadline, FETCH_WAIT_MS), commands_topic)
+            self._commands = CommandsTopic(
+                self._clients.consumer(deadline, FETCH_WAIT_MS, passes=left_out), commands_topic
+            )
             self._closers.append(lambda: self._commands.close(int(CLOSE_S * 1000)))
             self._publisher = Publisher(
                 self._clients,

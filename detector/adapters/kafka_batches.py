@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -322,7 +322,6 @@ class CheckedConsumer(KafkaConsumer):  # type: ignore[misc]
         self._passes, self._advice = passes, advice
         self._watch = Watch()
         self._resumed: dict[TopicPartition, int] = {}  # where one went on after the last that was passed over
-        self._denied: Counter[tuple[TopicPartition, int]] = Counter()
         self._waiting: dict[TopicPartition, int] = {}  # the positions before which there is something, a second ago
         self._look_at = 0.0
         self.passed: deque[Damaged] = deque()
@@ -412,11 +411,6 @@ class CheckedConsumer(KafkaConsumer):  # type: ignore[misc]
             why = _SILENT
         except (vendor.CorruptRecordError, vendor.InvalidRecordError) as error:
             why = f"the broker says {type(error).__name__}"
-        except vendor.OffsetOutOfRangeError:
-            self._denied[tp, first] += 1
-            if self._denied[tp, first] < ATTEMPTS:  # retention was faster, as a rule
-                raise
-            why = "the broker denies that it is there"
         except vendor.KafkaError as error:
             if type(error) is not vendor.KafkaError:
                 raise

@@ -3,7 +3,7 @@
 ``KafkaProducer.send`` of kafka-python 3.0.12 takes some 30 µs for a record with headers, twice what it takes to read
 and score one; so half of a topic being garbage would slow the other half down to a third. Here the records of a
 partition are packed into whole batches, which join the producer's queue as if ``send`` had filled them: the same
-compression, sequence numbers and retries, and a future for each record.
+compression, sequence numbers and retries.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any
 
 from kafka import KafkaProducer, TopicPartition
-from kafka.producer.future import FutureRecordMetadata
+from kafka.errors import KafkaTimeoutError
+from kafka.producer.future import FutureProduceResult
 from kafka.producer.producer_batch import ProducerBatch
 from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.record.util import encode_varint
@@ -26,35 +26,72 @@ Row = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]
 _FORMAT = 2
 
 
-def send(producer: KafkaProducer, topic: str, rows: dict[int, list[Row]], batch_bytes: int) -> list[Any]:
+class _Place:
+    """In which batch a record is; stands for the client's future of the record, which costs more than the record."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, future: FutureProduceResult) -> None:
+        self.future = future
+
+    def rebind(self, future: FutureProduceResult, _: int) -> None:
+        """Called by the client, where the batch was too long for the topic and is split: the record is in another."""
+        before, self.future = self.future, future
+        before._latch.set()  # it will never be done: whoever waits for it looks again
+
+
+class Confirmation:
+    """Waits until the brokers have a batch, or all that it was split into."""
+
+    def __init__(self, places: Sequence[_Place]) -> None:
+        self._places = places
+
+    def get(self, timeout: float) -> None:
+        """Raises what the client says of it, or KafkaTimeoutError."""
+        deadline = time.monotonic() + timeout
+        while pending := [future for future in self._futures() if not future.is_done]:
+            if not pending[0].wait(max(deadline - time.monotonic(), 0)):
+                raise KafkaTimeoutError(f"no broker has confirmed a batch within {timeout:.0f} s")
+        for future in self._futures():
+            if future.failed():
+                raise future.exception
+            refusal = future.value[2]
+            if refusal is not None:
+                raise refusal(0)
+
+    def _futures(self) -> set[FutureProduceResult]:
+        return {place.future for place in self._places}
+
+
+def send(producer: KafkaProducer, topic: str, rows: dict[int, list[Row]], batch_bytes: int) -> list[Confirmation]:
     """Send rows, by number of a partition, modulo the partitions that the topic has.
 
-    Returns the futures, as ``send`` does. Raises the client's errors.
+    Returns what is to be waited for before the commit. Raises the client's errors.
     """
     partitions = sorted(producer.partitions_for(topic))
-    futures: list[Any] = []
+    confirmations = []
     for number, own in rows.items():
         tp = TopicPartition(topic, partitions[number % len(partitions)])
         producer._transaction_manager.maybe_add_partition_to_transaction(tp)
-        futures += _enqueue(producer, tp, own, batch_bytes)
+        confirmations += _enqueue(producer, tp, own, batch_bytes)
     producer._sender.wakeup()
-    return futures
+    return confirmations
 
 
-def _enqueue(producer: KafkaProducer, tp: TopicPartition, rows: Iterable[Row], batch_bytes: int) -> Iterator[Any]:
-    queue = producer._accumulator
-    now_ms = time.time_ns() // 1_000_000
+def _enqueue(producer: KafkaProducer, tp: TopicPartition, rows: list[Row], batch_bytes: int) -> list[Confirmation]:
+    queue, now_ms = producer._accumulator, time.time_ns() // 1_000_000
+    confirmations = []
     for packed in _batches(rows, batch_bytes):
         records = MemoryRecordsBuilder(_FORMAT, queue.config["compression_attrs"], batch_bytes)
         _fill(records, packed, now_ms)
         batch = ProducerBatch(tp, records)
         batch.max_record_size = max(map(len, packed))
-        futures = [FutureRecordMetadata(batch.produce_future, n, now_ms, None, -1, -1, -1) for n in range(len(packed))]
-        batch._record_futures += futures
+        batch._record_futures += [_Place(batch.produce_future) for _ in packed]
+        confirmations.append(Confirmation(batch._record_futures))
         with queue._tp_lock(tp):
             queue._batches[tp].append(batch)
             queue._incomplete.add(batch)
-        yield from futures
+    return confirmations
 
 
 def _fill(records: MemoryRecordsBuilder, packed: Sequence[bytes], now_ms: int) -> None:

@@ -267,7 +267,7 @@ class _Batch:
         if len(self._dead) + len(bad) > MOST_LETTERS:
             parts = []
         elif parts is None:
-            parts = _elements(value or b"")
+            parts = _elements(value or b"", bad[-1][0] + 1)
         if parts:
             for index, reason, detail in bad:
                 self._letter(place, index, parts[index], reason, detail)
@@ -316,8 +316,10 @@ class _Batch:
 _AHEAD = "the reading is dated too far past the record's own timestamp"
 
 
-def _elements(value: bytes) -> list[bytes]:
+def _elements(value: bytes, most: int | None = None) -> list[bytes]:
     """The elements of a JSON list, each with its own bytes; nothing where the list cannot be split.
+
+    ``most``: of a list that is JSON, how many are wanted.
 
     The standard library's scanner also reads NaN and Infinity, so a list that is no JSON for their sake can be split.
     """
@@ -330,10 +332,12 @@ def _elements(value: bytes) -> list[bytes]:
         scanner = json.JSONDecoder()
         at = _past_space(text, at + 1)
         while True:
-            if len(found) == _MANY:
+            if most is None and len(found) == _MANY:
                 json.loads(text)  # all at once is 20 times faster: whether it can be split is known by that
             _, end = scanner.raw_decode(text, at)
             found.append(text[at:end].encode() if len(found) < MOST_ELEMENTS else b"")  # the rest is counted only
+            if len(found) == most:
+                return found
             at = _past_space(text, end)
             if text[at] == "]" and _past_space(text, at + 1) == len(text):
                 return found

@@ -249,6 +249,16 @@ def test_a_damaged_state_is_not_passed_over(ground: Ground) -> None:
     assert "--skip-corrupt" not in line
 
 
+def test_a_bomb_among_the_commands_is_no_command(ground: Ground) -> None:
+    ground.send(*map(reading, range(5)))
+    ground.run()
+    send(ground.broker.bootstrap, f"residual-commands-{ground.group}", 0, one_large_record(Packer("zstd"), 100))
+    ground.send(reading(5))
+    said, _ = ground.run()
+    assert "commands 0 to 0 cannot be read and are ignored: it unpacks to more than" in said
+    assert ground.committed() == 6
+
+
 # -- limits ----------------------------------------------------------------------------------------------------------
 
 

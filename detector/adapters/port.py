@@ -60,7 +60,7 @@ class Committed:
     """Next offset to score (C)."""
     replay_from: int | None
     """Oldest offset from which the state at ``offset`` can be rebuilt (R ≤ C); None where the commit is not ours."""
-    topic_id: str | None = None
+    topic_id: str | None = field(default=None, compare=False)
     """Of the topic as it was then: one made anew under the same name has another. None where it is not known."""
 
 

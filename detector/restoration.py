@@ -135,7 +135,7 @@ class Restoration:
     def _warm(self, partition: int, committed: Committed, stored: Stored, first: int) -> Restored:
         assert committed.replay_from is not None
         assert stored.journal is not None
-        progress = Progress(committed.offset, stored.chunks)
+        progress = Progress(committed.offset, (self.topic_id, self.partitions), stored.chunks)
         part = Restored(progress, max(committed.replay_from, first), incidents=stored.incidents)
         self._open_journal(partition, part, stored.journal)
         before = next((e.what for e in part.entries if isinstance(e.what, InForce)), None)
@@ -166,7 +166,7 @@ class Restoration:
         """Start without a past: whatever the state topic holds for the partition is ended and deleted."""
         ours = committed is not None and committed.topic_id in (None, self.topic_id) and committed.offset <= end
         start = committed.offset if committed is not None and ours else self._first_offset(partition)
-        part = Restored(Progress(-1), start)
+        part = Restored(Progress(-1, (self.topic_id, self.partitions)), start)
         if why:
             log_.warning("partition %d: %s; starting cold at %d", partition, why, start)
             self._observer.cold(partition)

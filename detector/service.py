@@ -381,7 +381,7 @@ class Service:
             progress = self._progress[partition]
             if offset != progress.offset or partition in written:
                 replay_from = progress.replay_from(offset)
-                transaction.offsets[partition] = Committed(offset, replay_from, self._restoration.topic_id)
+                transaction.offsets[partition] = Committed(offset, replay_from, progress.topic[0])
                 transaction.state += progress.journal.forget(self._group, partition, replay_from)
         self._log.commit(transaction, self._watch)
         for partition, committed in transaction.offsets.items():
@@ -437,8 +437,9 @@ class Service:
 
         Raises Rebalanced then, and TopicError where it is gone.
         """
-        was, now = (self._restoration.topic_id, self._restoration.partitions), self._log.describe()
-        if not self._progress or now == was:  # (who owns nothing looks as well: the topic may be gone)
+        now = self._log.describe()  # (by those who own nothing as well: the topic may be gone)
+        was = next((p.topic for p in self._progress.values() if p.topic != now), now)
+        if was == now:
             return
         what = f"has {now[1]} partitions, and had {was[1]}" if now[0] == was[0] else "was made anew"
         log_.warning("the readings topic %s %s", self._log.topic, what)

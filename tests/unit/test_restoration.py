@@ -177,6 +177,37 @@ def test_a_topic_that_grows_takes_its_streams_along() -> None:
     )
 
 
+def test_who_gets_a_new_partition_does_not_overlook_that_the_topic_has_grown() -> None:
+    """The look at the topic compared with what the newest restore had seen, and what was kept learned of nothing."""
+    policy = Policy(k=2, n=3, quiet=3, unseen=0, silent_after=20)
+    broker, streams, stop = MemoryBroker(1), [f"s{n}" for n in range(8)], threading.Event()
+    for t in range(50):
+        for stream in streams:
+            produce(broker, stream, t, 0.1)
+    turns = iter(range(10**6))
+
+    class Turns(Monitor):
+        def beat(self) -> None:
+            turn = next(turns)
+            if turn == 10:
+                broker.grow(3)  # and everybody gets what there is at once, before anybody looks at the topic
+                for t in range(50, 200):
+                    for stream in streams:
+                        produce(broker, stream, t, 0.1)
+            if turn > 10 and all(o >= p.end for o, p in zip(offsets(), broker.partitions, strict=True)):
+                stop.set()
+            assert turn < 500
+            super().beat()
+
+    def offsets() -> list[int]:
+        found = broker.group("residual").offsets
+        return [found[p].offset if p in found else -1 for p in range(3)]
+
+    with Turns(None, 60) as monitor:
+        serve(MODEL, broker, observer=monitor, stop=stop, stop_at_end=False, batch_latency=1, policy=policy)
+    assert events(broker) == []
+
+
 def test_readings_that_still_lie_in_the_old_partition_are_not_missed_later() -> None:
     policy = Policy(k=2, n=3, quiet=3, unseen=0, silent_after=20)
     broker, streams = MemoryBroker(1), [f"s{n}" for n in range(8)]

@@ -17,7 +17,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "deploy" / "kafka")]
 from broker import BrokerError, Missing  # noqa: E402
 from integration.chaos import ledger  # noqa: E402
 from integration.chaos.director import Outcome  # noqa: E402
-from integration.chaos.lanes import play  # noqa: E402
+from integration.chaos.lanes import Task, play  # noqa: E402
 from integration.chaos.replica import PROTECTIONS  # noqa: E402
 from integration.chaos.schedule import schedule  # noqa: E402
 
@@ -34,10 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{len(done)} schedules are in the ledger as equal for this code ({code}): not run again")
     bad = []
     try:
-        for number, (seed, outcome) in enumerate(
-            play(seeds, options.lanes, options.without, options.loud) if seeds else (), 1
-        ):
-            one = schedule(seed)
+        tasks = [Task(seed, options.without, options.loud) for seed in seeds]
+        for number, (task, outcome) in enumerate(play(tasks, options.lanes) if tasks else (), 1):
+            seed, one = task.seed, schedule(task.seed)
             print(f"{number}/{len(seeds)} {_said(seed, outcome)}", flush=True)
             if outcome.result != ledger.EQUAL:
                 bad.append(seed)

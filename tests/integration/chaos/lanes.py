@@ -7,36 +7,44 @@ import shutil
 import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
 
 from integration.chaos.director import Director, Outcome
 from integration.chaos.ground import DOORS, Door, DoorBroker, Ground
 from integration.chaos.replica import FORKS
 from integration.chaos.schedule import schedule
+from toxiproxy import server
 
 
-def play(
-    seeds: Sequence[int], lanes: int = 2, without: str | None = None, loud: bool = False
-) -> Iterator[tuple[int, Outcome]]:
-    """The outcome of each seed's schedule, as they end.
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A schedule to play."""
+
+    seed: int
+    without: str | None = None
+    """The protection that is taken out."""
+    loud: bool = False
+    """The logs hold what the Kafka client does, too."""
+
+
+def play(tasks: Sequence[Task], lanes: int = 2) -> Iterator[tuple[Task, Outcome]]:
+    """The outcome of each task, as they end.
 
     Raises Missing where Java, Maven or Go is not there.
     """
-    broken = [seed for seed in seeds if schedule(seed).breaks_broker]
-    others = [seed for seed in seeds if seed not in set(broken)]
-    if any(schedule(seed).proxied for seed in seeds):
-        from toxiproxy import server
-
-        server()  # here: its absence is said once, at the start
+    if any(schedule(task.seed).proxied for task in tasks):
+        server()  # its absence is said once, at the start
+    broken = [task for task in tasks if schedule(task.seed).breaks_broker]
+    others = [task for task in tasks if not schedule(task.seed).breaks_broker]
     folder = Path(tempfile.mkdtemp(prefix="residual-chaos-"))
     with contextlib.ExitStack() as stack:
-        broker = stack.enter_context(DoorBroker(DOORS * lanes))
+        broker = stack.enter_context(DoorBroker(DOORS * lanes, lasting=True))
         pipes = []
         for lane in range(lanes):
             doors = broker.doors[DOORS * lane : DOORS * (lane + 1)]
-            pipes.append(stack.enter_context(_lane(broker.bootstrap, doors, folder / f"lane-{lane}", without, loud)))
+            pipes.append(stack.enter_context(_lane(broker.bootstrap, doors, folder / f"lane-{lane}")))
         # the first lane has what may be broken, and helps out with the others when that is done
         waiting = {pipe: [broken, others] if pipe is pipes[0] else [others] for pipe in pipes}
         busy = [pipe for pipe in pipes if _hand_out(pipe, waiting[pipe])]
@@ -49,7 +57,7 @@ def play(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _hand_out(pipe: Connection, queues: list[list[int]]) -> bool:
+def _hand_out(pipe: Connection, queues: list[list[Task]]) -> bool:
     for queue in queues:
         if queue:
             pipe.send(queue.pop(0))
@@ -59,9 +67,9 @@ def _hand_out(pipe: Connection, queues: list[list[int]]) -> bool:
 
 
 @contextlib.contextmanager
-def _lane(bootstrap: str, doors: Sequence[Door], folder: Path, without: str | None, loud: bool) -> Iterator[Connection]:
+def _lane(bootstrap: str, doors: Sequence[Door], folder: Path) -> Iterator[Connection]:
     ours, theirs = FORKS.Pipe()
-    process = FORKS.Process(target=_run_lane, args=(theirs, bootstrap, list(doors), folder, without, loud))
+    process = FORKS.Process(target=_run_lane, args=(theirs, bootstrap, list(doors), folder))
     process.start()
     theirs.close()
     try:
@@ -72,32 +80,30 @@ def _lane(bootstrap: str, doors: Sequence[Door], folder: Path, without: str | No
         process.kill()
 
 
-def _run_lane(
-    pipe: Connection, bootstrap: str, doors: list[Door], folder: Path, without: str | None, loud: bool
-) -> None:
+def _run_lane(pipe: Connection, bootstrap: str, doors: list[Door], folder: Path) -> None:
     folder.mkdir(parents=True)
     ground = Ground(bootstrap, doors, folder)
     try:
-        while (seed := _next(pipe)) is not None:
-            pipe.send((seed, _play(seed, ground, folder, without, loud)))
+        while (task := _next(pipe)) is not None:
+            pipe.send((task, _play(task, ground, folder)))
     finally:
         ground.close()
         for model in ("plain", "seasonal"):
             shutil.rmtree(folder / model, ignore_errors=True)
 
 
-def _next(pipe: Connection) -> Any:
+def _next(pipe: Connection) -> Task | None:
     try:
         return pipe.recv()
     except (EOFError, OSError):
         return None
 
 
-def _play(seed: int, ground: Ground, folder: Path, without: str | None, loud: bool) -> Outcome:
-    own = folder / f"seed-{seed}"
+def _play(task: Task, ground: Ground, folder: Path) -> Outcome:
+    own = folder / (f"seed-{task.seed}" + (f"-without-{task.without}" if task.without else ""))
     own.mkdir()
     try:
-        outcome = Director(schedule(seed), ground, own, without, loud).play()
+        outcome = Director(schedule(task.seed), ground, own, task.without, task.loud).play()
     except Exception as error:  # of the harness: said, kept, and the next one goes on
         (own / "traceback.txt").write_text(traceback.format_exc())
         return Outcome(f"{type(error).__name__}: {error}", 0.0, folder=own)

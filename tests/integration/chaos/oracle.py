@@ -29,8 +29,8 @@ Letter = tuple[bytes | None, bytes | None, tuple[tuple[str, bytes], ...]]
 class Wanted:
     """What has to be there."""
 
-    alerts: dict[bytes, list[bytes]] = field(default_factory=dict)
-    """Values by stream, in order."""
+    alerts: dict[bytes, dict[int, list[bytes]]] = field(default_factory=dict)
+    """Values by stream and by partition of the readings, in order. A stream that is met in two is two streams."""
     letters: Counter[Letter] = field(default_factory=Counter)
 
 
@@ -103,7 +103,8 @@ def _read(engine: Engine, decoder: Decoder, partition: int, log: Sequence[Found]
 
 def _note(published: Iterable[Published], found: Wanted) -> None:
     for event in published:
-        found.alerts.setdefault(event.stream.encode(), []).append(event.alert.to_bytes())
+        by_partition = found.alerts.setdefault(event.stream.encode(), {})
+        by_partition.setdefault(event.partition, []).append(event.alert.to_bytes())
 
 
 def obey(engine: Engine, rules: Rules, partition: int, what: Happening) -> list[Published]:
@@ -129,15 +130,21 @@ def differences(wanted: Wanted, alerts: Iterable[Found], letters: Iterable[Found
         by_stream.setdefault(record.key or b"", []).append(record.value or b"")
     found = []
     for stream in sorted(by_stream.keys() | wanted.alerts.keys()):
-        should, is_ = wanted.alerts.get(stream, []), by_stream.get(stream, [])
-        if should == is_:
-            continue
-        found += _unlike(f"alerts of {stream.decode()}", Counter(should), Counter(is_))
-        if Counter(should) == Counter(is_):
-            at = next(n for n, (one, other) in enumerate(zip(should, is_, strict=True)) if one != other)
-            found.append(f"alerts of {stream.decode()} are in another order from no. {at} on: {is_[at].decode()}")
+        what = f"alerts of {stream.decode()}"
+        should, is_ = wanted.alerts.get(stream, {}), by_stream.get(stream, [])
+        unlike = _unlike(what, Counter(value for values in should.values() for value in values), Counter(is_))
+        found += unlike or [line for values in should.values() for line in _out_of_order(what, values, is_)]
     is_letters = Counter((record.key, record.value, record.headers) for record in letters)
     return found + _unlike("dead letters", wanted.letters, is_letters)
+
+
+def _out_of_order(what: str, should: Sequence[bytes], is_: Sequence[bytes]) -> list[str]:
+    """Where the alerts of one partition, which are all there, are not in their order."""
+    own = set(should)
+    for number, (one, other) in enumerate(zip(should, [value for value in is_ if value in own], strict=False)):
+        if one != other:
+            return [f"{what} are in another order from no. {number} on: {_text(other)}"]
+    return []
 
 
 def _unlike(what: str, should: Counter[Any], is_: Counter[Any]) -> list[str]:

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from integration.chaos.schedule import HASTY_DELIVERY_S, Strike, What
-from kafka import KafkaProducer
+from kafka.producer.transaction_manager import TransactionManager
 
 from detector.adapters import kafka_clients, kafka_publisher
 from detector.adapters.kafka_publisher import Publisher
@@ -164,8 +164,10 @@ def _without_futures() -> None:
 
 def _without_metadata() -> None:
     """The broker is told the group, and not as which member of which generation."""
-    hand_over = KafkaProducer.send_offsets_to_transaction
-    KafkaProducer.send_offsets_to_transaction = lambda self, offsets, member: hand_over(self, offsets, member.group_id)
+    hand_over = TransactionManager.send_offsets_to_transaction
+    TransactionManager.send_offsets_to_transaction = lambda self, offsets, member: hand_over(
+        self, offsets, member.group_id
+    )
 
 
 def _without_checkpoints() -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
@@ -116,7 +115,7 @@ class Schedule:
     kind: str
     shape: Shape
     portions: int
-    """The traffic is sent in so many portions …"""
+    """So many portions of the traffic are sent (and further ones, while a strike has not come to pass) …"""
     pause_s: float
     """… with so much time between them."""
     said: int
@@ -183,7 +182,7 @@ def _plain(seed: int, kind: str, rng: Rng) -> Schedule:
     """One replica that nothing befalls."""
     shape = Shape(
         streams=int(rng.integers(3, 8)),
-        steps=int(rng.integers(90, 200)),
+        steps=int(rng.integers(200, 400)),
         partitions=int(rng.integers(1, 5)),
         per_record=int(rng.choice([1, 1, 3])),
         late=float(rng.choice([0, 0.02, 0.1])),
@@ -210,6 +209,13 @@ def _plain(seed: int, kind: str, rng: Rng) -> Schedule:
         named=bool(rng.random() < 0.4),
         seasonal=bool(rng.random() < 0.3),
     )
+
+
+def _with_others(base: Schedule, lives: Sequence[tuple[Life, ...]], moves: Sequence[Move]) -> Schedule:
+    """Further replicas, and so many partitions that each has something to do."""
+    count = len(base.lives) + len(lives)
+    shape = replace(base.shape, partitions=max(base.shape.partitions, count), streams=max(base.shape.streams, 6))
+    return replace(base, shape=shape, lives=(*base.lives, *lives), moves=(*base.moves, *moves))
 
 
 def _life(*strikes: Strike, **settings: Any) -> Life:
@@ -271,7 +277,7 @@ def _zombie(base: Schedule, turn: int, rng: Rng) -> Schedule:
     freeze = Strike(What.FREEZE, step, _soon(rng, step), seconds=LONG_S, heir=True)
     base = replace(base, lives=((_life(freeze),),), named=turn % 2 == 1)
     if rng.random() < 0.4:
-        base = replace(base, lives=(*base.lives, (Life(),)), moves=(Move(1, "start", 1),))
+        base = _with_others(base, [(Life(),)], [Move(1, "start", 1)])
     return _reached(base, step)
 
 
@@ -288,13 +294,12 @@ def _group(base: Schedule, turn: int, rng: Rng) -> Schedule:
     moves = [Move(1 + int(rng.integers(0, 3)), "start", number) for number in range(1, count)]
     for _ in range(int(rng.integers(1, 4))):
         what = str(rng.choice(["stop", "kill", "restart", "expel"]))
-        moves.append(Move(int(rng.integers(4, base.portions + 1)), what, int(rng.integers(count))))
-    lives = [[Life()] for _ in range(count)]
+        moves.append(Move(int(rng.integers(4, base.portions)), what, int(rng.integers(count))))
+    lives = [(Life(),) for _ in range(count)]
     if turn % 3:
         step = OFTEN[int(rng.integers(len(OFTEN)))]
-        lives[int(rng.integers(count))] = [_life(Strike(What.KILL, step, int(rng.integers(1, 4))))]
-    shape = replace(base.shape, partitions=max(base.shape.partitions, 2))
-    return replace(base, shape=shape, lives=tuple(map(tuple, lives)), moves=tuple(moves), pause_s=0.5)
+        lives[int(rng.integers(count))] = (_life(Strike(What.KILL, step, int(rng.integers(1, 4)))),)
+    return _with_others(replace(base, lives=(lives[0],), pause_s=0.5), lives[1:], moves)
 
 
 def _broker(what: What) -> Callable[[Schedule, int, Rng], Schedule]:
@@ -326,7 +331,7 @@ def _net(*kinds: What) -> Callable[[Schedule, int, Rng], Schedule]:
         strike = Strike(what, step, _soon(rng, step), seconds=seconds, towards=towards)
         base = replace(base, lives=((_life(strike),),), hasty=bool(rng.random() < 0.5))
         if rng.random() < 0.5:
-            base = replace(base, lives=(*base.lives, (Life(),)), moves=(Move(1, "start", 1),))
+            base = _with_others(base, [(Life(),)], [Move(1, "start", 1)])
         return _reached(base, step)
 
     return made
@@ -340,12 +345,11 @@ def _given_up(base: Schedule, turn: int, rng: Rng) -> Schedule:
 
 
 def _disk_full(base: Schedule, turn: int, rng: Rng) -> Schedule:
-    """No space left from some step on, for this process and the next."""
+    """No space left from some step on, for this process and for the next, which starts with none."""
     step = (*OFTEN, Step.ASSIGNED, Step.RESTORED)[turn % 9]
-    first = [Strike(What.FULL, step, _soon(rng, step))]
-    if turn % 2:
-        first.append(Strike(What.KILL, OFTEN[int(rng.integers(len(OFTEN)))], int(rng.integers(3, 6))))
-    return replace(base, lives=((Life(tuple(first)), _life(Strike(What.FULL, Step.ASSIGNED))),))
+    end = Strike(What.KILL if turn % 2 else What.STOP, Step.COMMITTED, int(rng.integers(6, 9)))
+    first = _life(Strike(What.FULL, step, _soon(rng, step)), end)
+    return replace(base, lives=((first, _life(Strike(What.FULL, Step.ASSIGNED))),))
 
 
 def _compacted(base: Schedule, turn: int, rng: Rng) -> Schedule:
@@ -378,31 +382,29 @@ def _settings(base: Schedule, turn: int, rng: Rng) -> Schedule:
 
 
 def _mixed(base: Schedule, turn: int, rng: Rng) -> Schedule:
-    """Two or three of these at once."""
-    whats = [What.KILL, What.FREEZE, What.STOP, What.CUT, What.HOLE, What.SLOW, What.RESET, What.SHORT]
+    """Two or three of these at once, of one replica or of several."""
+    passing = [What.FREEZE, What.CUT, What.HOLE, What.SLOW, What.RESET, What.SHORT]
     if turn % 3 == 0:
-        whats += [What.BROKER_KILL, What.BROKER_FREEZE]
+        passing += [What.BROKER_KILL, What.BROKER_FREEZE]
 
-    def strike(step: Step, what: What) -> Strike:
-        seconds = 0.0 if what in (What.KILL, What.STOP) else float(rng.choice([0.5, SESSION_S + 1, LONG_S]))
-        towards = str(rng.choice(["broker", "client"])) if what in OF_NET else "both"
-        return Strike(what, step, _soon(rng, step), seconds=seconds, towards=towards)
+    def strike(what: What) -> Strike:
+        step = OFTEN[int(rng.integers(len(OFTEN)))]
+        lasts = 0.0 if what in (What.KILL, What.STOP) else float(rng.choice([0.5, SESSION_S + 1, LONG_S]))
+        towards = str(rng.choice(["broker", "client"])) if what in OF_NET and what is not What.CUT else "both"
+        return Strike(what, step, int(rng.integers(1, 4)), seconds=lasts, towards=towards)
 
-    def life() -> Life:
-        steps = rng.choice(len(OFTEN), 2, replace=False)
-        chosen = [whats[int(n)] for n in rng.integers(0, len(whats), 2)]
-        return _life(*(strike(OFTEN[int(n)], what) for n, what in zip(steps, chosen, strict=True)))
+    def lives() -> tuple[Life, ...]:
+        """Something that passes, then an end, then something that passes."""
+        ends = strike(What.STOP if rng.random() < 0.3 else What.KILL)
+        before, after = (strike(passing[int(rng.integers(len(passing)))]) for _ in range(2))
+        return _life(before, replace(ends, occurrence=before.occurrence + 2)), _life(after)
 
-    count = 1 + turn % 3
-    lives = tuple((life(),) for _ in range(count))
+    first = lives()
     if turn % 3 == 0:
-        ruin = strike(OFTEN[int(rng.integers(len(OFTEN)))], OF_BROKER[turn // 3 % 2])
-        lives = ((Life((*lives[0][0].strikes, ruin)),), *lives[1:])
-    moves = tuple(Move(1 + number, "start", number) for number in range(1, count))
-    settings = {**base.settings, "checkpoint_age": 0.3} if turn % 2 else base.settings
-    return replace(
-        base, lives=lives, moves=moves, settings=settings, compacted=turn % 2 == 1, hasty=bool(rng.random() < 0.3)
-    )
+        first = (*first[:-1], _life(strike(OF_BROKER[turn // 3 % 2])))
+    base = replace(base, lives=(first,), compacted=turn % 2 == 1, hasty=bool(rng.random() < 0.3))
+    others = [lives() for _ in range(turn % 3)]
+    return _with_others(base, others, [Move(1 + number, "start", number + 1) for number in range(len(others))])
 
 
 #: Whether a change of what decides (policy, promise, model) is written down, so that one may be part of a schedule.
@@ -435,11 +437,3 @@ _WEIGHTS |= {"connection cut": 2, "mixed": 3}
 
 #: The kinds in turn; what weighs more comes more often.
 TURNS: tuple[str, ...] = tuple(kind for turn in range(4) for kind in KINDS if _WEIGHTS.get(kind, 1) > turn)
-
-
-def seeds_of_each_kind(start: int = 1) -> list[int]:
-    """One seed of each kind, the first from ``start`` on."""
-    first: dict[str, int] = {}
-    for seed in islice(cycle(range(start, start + len(TURNS))), len(TURNS)):
-        first.setdefault(TURNS[seed % len(TURNS)], seed)
-    return sorted(first.values())

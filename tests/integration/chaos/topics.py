@@ -104,6 +104,23 @@ class Desk:
         found = self._ask(lambda admin: admin.list_group_offsets({group: wanted})[group])
         return {tp.partition: one.offset for tp, one in found.items() if one.offset >= 0}
 
+    def is_an_end_lost(self, partitions: int) -> bool:
+        """Whether the group's offsets wait for the end of a transaction, and none is open: it will never come."""
+        consumer = KafkaConsumer(
+            bootstrap_servers=self.bootstrap, group_id=self.names.group, isolation_level="read_committed",
+            enable_auto_commit=False,
+        )  # fmt: skip
+        try:
+            for partition in range(partitions):
+                consumer.committed(TopicPartition(self.names.topics.readings, partition), timeout_ms=5000)
+        except KafkaError:
+            states = ["Ongoing", "PrepareCommit", "PrepareAbort"]
+            found = self._ask(lambda admin: admin.list_transactions(state_filters=states))
+            return self.names.group not in str(found)
+        finally:
+            consumer.close(autocommit=False)
+        return False
+
     def expel(self) -> None:
         """Remove whoever is a member of the group."""
         group = self.names.group

@@ -1,4 +1,4 @@
-"""What is written to the readings topic during a schedule, and what operators say meanwhile: a function of the seed."""
+"""What may be written to the readings topic during a schedule, and what operators say meanwhile: made from the seed."""
 
 from __future__ import annotations
 

@@ -507,9 +507,8 @@ class Director:
             journal = journal_of(state)
         except LostEntryError as error:
             raise HarnessError(str(error)) from error
-        should = wanted(
-            {**self.schedule.settings, **self._names.settings, "model": str(self._model)}, log, journal, self._cuts
-        )
+        settings = {**self.schedule.settings, **self._names.settings, "model": str(self._model)}
+        should = wanted(settings, log, journal, self._cuts)
         found = differences(should, alerts, letters) + disobeyed(self._told, journal)
         committed, ends = self._desk.committed(len(partitions)), self._desk.ends(topics.readings, partitions)
         found += [

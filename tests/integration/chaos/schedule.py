@@ -100,7 +100,7 @@ class Move:
     portion: int
     what: str
     """"start", "stop" (SIGTERM, for good), "kill" (kill -9, for good), "restart" (SIGTERM, and its next life), "expel"
-    (an operator removes the members of the group); "reset" (everybody stops, the group's offsets are set back, everybody
+    (an operator removes the members of the group); "reset" (everybody stops, the offsets are set back, everybody
     starts), "lose" (likewise, and what the state topic holds is deleted)."""
     replica: int = 0
 

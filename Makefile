@@ -2,7 +2,7 @@
 #   PYTHON      Python 3.11 or newer to make the environment with (the first fitting one of python3, python3.13 …)
 #   VENV        where the environment lies (.venv)
 #   EXTRA       cpu or gpu: the build of ONNX Runtime (gpu where an NVIDIA driver answers)
-#   DEMO_ARGS, TEST_ARGS, BENCH_ARGS, FUZZ_ARGS, KAFKA_ARGS   handed on to the command
+#   DEMO_ARGS, TEST_ARGS, BENCH_ARGS, CHAOS_ARGS, FUZZ_ARGS, KAFKA_ARGS   handed on to the command
 # Settings of pip (an index, a proxy, a cache) are the user's own and are honoured.
 
 SHELL := /bin/sh
@@ -16,7 +16,7 @@ PYTHONS := python3 python3.13 python3.12 python3.11
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench fuzz kafka
+.PHONY: help setup demo test check bench chaos fuzz kafka
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## */\1|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -44,6 +44,10 @@ check: $(READY)  ## style, types, the direction of imports, the JSON Schema file
 
 bench: $(READY)  ## measure readings per CPU-second, beside what one would do without this
 	$(BIN)/python tests/bench/run.py $(BENCH_ARGS)
+
+SEEDS ?= 1-16
+chaos: $(READY)  ## play seeded faults over a real Kafka, compare with an oracle: make chaos SEEDS=1-340 (needs Go, too)
+	$(BIN)/python tests/integration/chaos $(SEEDS) $(CHAOS_ARGS)
 
 fuzz: $(READY)  ## send a million records through the detector, half of them garbage, and account for each
 	$(BIN)/python tests/bench/fuzz.py $(FUZZ_ARGS)

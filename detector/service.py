@@ -13,9 +13,10 @@ from state that is itself a function of [0, C).
    force so far take effect at C, as an entry of the journal. From C on there is publishing.
 4. A batch: poll, until it is full or its oldest record has waited long enough → decode → score. Its alerts, dead
    letters and incident records join the open transaction; C is the log's position, never "the last record + 1". Streams
-   that have to give way to new ones are forgotten before it, as an entry of the journal.
-5. Commit at once where there is something to publish, else about once a second. The checkpoints whose turn it is ride
-   along, each true for the C of this transaction.
+   that have to give way to new ones are forgotten before it, as an entry of the journal. What nobody can read is passed
+   over by the log and is a dead letter like others.
+5. Commit at once where there is an alert to publish, else about once a second, or when the dead letters have become
+   many. The checkpoints whose turn it is ride along, each true for the C of this transaction.
 6. About once a second, a look at the operators' commands. The batch in hand is finished first, so that the position is
    the state's own; then each takes effect in the partitions that know its stream, and what comes of it, the journal's
    entry and the place on the commands topic are committed at once, together.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -77,6 +77,7 @@ class Member:
         self._identity = None
         self._kept = kept - lost if _valid(now) else frozenset()
         self.started &= self._kept
+        self._forget_passed(lambda damaged: damaged.partition not in self._kept)
         if not self._kept:
             self._stop_all()
         return held is not None or self._kept != kept
@@ -88,13 +89,17 @@ class Member:
                 again = records[0].offset
                 with suppress(*GONE):  # no longer ours: the next poll says so
                     self.consumer.seek(tp, again)
-                kept = [d for d in self.consumer.passed if d.partition != tp.partition or d.first < again]
-                self.consumer.passed = deque(kept)
+                self._forget_passed(lambda d, p=tp.partition, at=again: d.partition == p and d.first >= at)  # type: ignore[misc]
 
     def take_damaged(self) -> list[Damaged]:
-        """What was passed over in started partitions, once."""
-        passed = [self.consumer.passed.popleft() for _ in range(len(self.consumer.passed))]
+        """What was passed over in started partitions, once; of those that are halted and kept, when they go on."""
+        passed = self.consumer.passed
+        self.consumer.passed = deque(damaged for damaged in passed if damaged.partition not in self.started)
         return [damaged for damaged in passed if damaged.partition in self.started]
+
+    def _forget_passed(self, which: Callable[[Damaged], bool]) -> None:
+        """It will be met again, by whoever reads there."""
+        self.consumer.passed = deque(damaged for damaged in self.consumer.passed if not which(damaged))
 
     def take(self) -> frozenset[int] | None:
         """The partitions owned, once after each change; those not kept are stopped."""
@@ -114,6 +119,7 @@ class Member:
             if self._identity is None or partition not in self._kept:
                 raise IllegalStateError("not held")
             read_from(self.consumer, tp, offset)
+            self._forget_passed(lambda damaged: damaged.partition == partition and damaged.first >= offset)
         except GONE:
             self.again()
             raise Rebalanced(f"partition {partition} is not owned") from None
@@ -149,6 +155,7 @@ class Member:
 
     def _let_go(self) -> None:
         self._identity, self._kept = None, frozenset()
+        self.consumer.passed.clear()
         self._stop_all()
 
     def _stop_all(self) -> None:

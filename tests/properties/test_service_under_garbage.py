@@ -20,7 +20,7 @@ from detector.adapters.port import Committed, Records
 from detector.decoding.json_readings import JsonDecoder
 from detector.engine.engine import Engine
 from detector.monitor import Monitor
-from detector.service import Service
+from detector.service import LETTER_BYTES, LETTERS, Service
 from schemas.dead_letter import DeadLetter, Reason
 from schemas.errors import TemporaryError
 from schemas.settings import DetectorSettings
@@ -138,6 +138,22 @@ def test_dead_letters_are_neither_lost_nor_sent_twice(seed: int, fate: list[str 
     check_letters({place: sample for place, sample in places.items() if place not in lost}, rest)
     keys = [(letter.partition, letter.offset, letter.index) for letter in rest]
     assert len(keys) == len(set(keys))
+
+
+def test_dead_letters_wait_for_each_other_until_they_are_many() -> None:
+    broker = MemoryBroker()
+    for _ in range(2 * LETTERS + 10):
+        broker.produce(b"bad", b"k", 0, 0)
+    with Monitor(None, 60) as monitor:
+        serve(MODEL, broker, observer=monitor, batch_size=LETTERS // 5, commit_interval=3600)
+        assert Ledger(monitor).total("transactions") == 3
+    assert len(broker.dead_letters) == 2 * LETTERS + 10
+    long = b"x" * (LETTER_BYTES // 4)
+    for _ in range(8):
+        broker.produce(long, b"k", 0, 0)
+    with Monitor(None, 60) as monitor:
+        serve(MODEL, broker, observer=monitor, batch_size=1, commit_interval=3600)
+        assert Ledger(monitor).total("transactions") == 2
 
 
 # -- what nobody can read --------------------------------------------------------------------------------------------

@@ -3,12 +3,14 @@
 #   VENV        where the environment lies (.venv)
 #   EXTRA       cpu or gpu: the build of ONNX Runtime (gpu where an NVIDIA driver answers)
 #   DEMO_ARGS, TEST_ARGS, BENCH_ARGS, CHAOS_ARGS, FUZZ_ARGS, KAFKA_ARGS   handed on to the command
+#   SEEDS       A-B: the schedules that `make chaos` plays (1-20)
 # Settings of pip (an index, a proxy, a cache) are the user's own and are honoured.
 
 SHELL := /bin/sh
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+SEEDS ?= 1-20
 ifdef PYTHON
 PYTHONS := $(PYTHON)
 else
@@ -27,7 +29,7 @@ demo: $(READY)  ## watch this machine: learn what is normal, provoke faults, cat
 	$(BIN)/python -m trainer.demo $(DEMO_ARGS)
 
 # The demo measures this machine: it runs by itself, after what may share it.
-test: $(READY)  ## run the tests, fast ones first; those with Kafka need Java 17 and Maven
+test: $(READY)  ## run the tests, fast ones first; those with Kafka need Java 17 and Maven, some of them Go
 ifdef TEST_ARGS
 	$(BIN)/python -m pytest $(TEST_ARGS)
 else
@@ -45,8 +47,7 @@ check: $(READY)  ## style, types, the direction of imports, the JSON Schema file
 bench: $(READY)  ## measure readings per CPU-second, beside what one would do without this
 	$(BIN)/python tests/bench/run.py $(BENCH_ARGS)
 
-SEEDS ?= 1-16
-chaos: $(READY)  ## play seeded faults over a real Kafka, compare with an oracle: make chaos SEEDS=1-340 (needs Go, too)
+chaos: $(READY)  ## play schedules of faults over a real Kafka against the oracle (Java 17, Maven and Go)
 	$(BIN)/python tests/integration/chaos $(SEEDS) $(CHAOS_ARGS)
 
 fuzz: $(READY)  ## send a million records through the detector, half of them garbage, and account for each

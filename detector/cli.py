@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import logging
 import sys
@@ -26,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         namespace = _parser().parse_args(arguments)
         return int(namespace.command(namespace))
     except ResidualError as error:
-        print(f"detector: {printable(str(error))}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # no space left where it is written to: the exit code says it all the same
+            print(f"detector: {printable(str(error))}", file=sys.stderr, flush=True)
         return error.exit_code
     except KeyboardInterrupt:
         print("detector: interrupted; nothing half written", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -45,5 +46,6 @@ class Watchdog:
                     f"the main loop stood still for {silent:.0f} s (the broker does not answer?): "
                     "ending, to be started again; nothing committed is lost"
                 )
-                print(f"detector: {error}", file=sys.stderr, flush=True)
+                with contextlib.suppress(OSError):  # no space left where it is written to: that must not keep it alive
+                    print(f"detector: {error}", file=sys.stderr, flush=True)
                 os._exit(error.exit_code)

@@ -303,7 +303,7 @@ def _group(base: Schedule, turn: int, rng: Rng) -> Schedule:
     lives = [(Life(),) for _ in range(count)]
     if turn % 3:
         step = OFTEN[int(rng.integers(len(OFTEN)))]
-        lives[int(rng.integers(count))] = (_life(Strike(What.KILL, step, int(rng.integers(1, 4)))),)
+        lives[int(rng.integers(count))] = (_life(Strike(What.KILL, step, int(rng.integers(1, 3)))),)
     return _with_others(replace(base, lives=(lives[0],), pause_s=0.5), lives[1:], moves)
 
 
@@ -343,10 +343,18 @@ def _net(*kinds: What) -> Callable[[Schedule, int, Rng], Schedule]:
 
 
 def _given_up(base: Schedule, turn: int, rng: Rng) -> Schedule:
-    """A send is given up while its transaction lives on: the network is away for longer than the one, not the other."""
-    step = (Step.BEGUN, Step.SENT)[turn % 2]
-    strike = Strike(What.CUT, step, int(rng.integers(1, 4)), seconds=HASTY_DELIVERY_S + 1.0)
-    return replace(base, lives=((_life(strike),),), hasty=True, session_s=6.0, transaction_s=8.0)
+    """A send is given up while its transaction lives on, and could be committed without it.
+
+    Few bytes get through, so that what is long is given up on its way and what is short is not; or none do.
+    """
+    what = (What.THIN, What.THIN, What.CUT)[turn % 3]
+    strike = Strike(what, Step.BEGUN, int(rng.integers(2, 5)), seconds=HASTY_DELIVERY_S + 3.0, towards="broker")
+    if what is What.CUT:
+        strike = Strike(what, (Step.BEGUN, Step.SENT)[turn // 3 % 2], strike.occurrence, seconds=HASTY_DELIVERY_S + 1.0)
+    settings = {**base.settings, "checkpoint_age": 0.0, "checkpoint_bytes": 1_000_000, "batch_size": 100}
+    shape = replace(base.shape, streams=7)
+    base = replace(base, lives=((_life(strike),),), shape=shape, settings=settings)
+    return replace(base, hasty=True, session_s=6.0, transaction_s=8.0)
 
 
 def _disk_full(base: Schedule, turn: int, rng: Rng) -> Schedule:

@@ -2,7 +2,7 @@
 #   PYTHON      Python 3.11 or newer to make the environment with (the first fitting one of python3, python3.13 …)
 #   VENV        where the environment lies (.venv)
 #   EXTRA       cpu or gpu: the build of ONNX Runtime (gpu where an NVIDIA driver answers)
-#   DEMO_ARGS, TEST_ARGS, BENCH_ARGS, KAFKA_ARGS, CHAOS_ARGS   handed on to the command
+#   DEMO_ARGS, TEST_ARGS, BENCH_ARGS, CHAOS_ARGS, FUZZ_ARGS, KAFKA_ARGS   handed on to the command
 #   SEEDS       A-B: the schedules that `make chaos` plays (1-20)
 # Settings of pip (an index, a proxy, a cache) are the user's own and are honoured.
 
@@ -18,7 +18,7 @@ PYTHONS := python3 python3.13 python3.12 python3.11
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench chaos kafka
+.PHONY: help setup demo test check bench chaos fuzz kafka
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## */\1|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ bench: $(READY)  ## measure readings per CPU-second, beside what one would do wi
 
 chaos: $(READY)  ## play schedules of faults over a real Kafka against the oracle (Java 17, Maven and Go)
 	$(BIN)/python tests/integration/chaos $(SEEDS) $(CHAOS_ARGS)
+
+fuzz: $(READY)  ## send a million records through the detector, half of them garbage, and account for each
+	$(BIN)/python tests/bench/fuzz.py $(FUZZ_ARGS)
 
 kafka:  ## run a local Apache Kafka at 127.0.0.1:9092 until ctrl-C (Java 17 and Maven)
 	@for p in $(PYTHONS); do "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \

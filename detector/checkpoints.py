@@ -140,6 +140,8 @@ class Progress:
 
     offset: int
     """C as committed, or -1."""
+    topic: tuple[str, int] = ("", 0)
+    """Id and partitions of the readings topic when it was restored."""
     chunks: dict[int, int] = field(default_factory=dict)
     saved: NDArray[np.int64] = field(default_factory=lambda: np.full(BUCKETS, -1))
     """K by bucket: records before it are in the bucket's checkpoint."""

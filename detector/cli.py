@@ -9,10 +9,12 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from detector.flags import add_flags, given
+from detector.flags import add_flags, given, refuse_secrets
 from detector.rehearsal.other import DECIDING
 from schemas.command import Verb
 from schemas.errors import ResidualError
+from schemas.printable import printable
+from schemas.security import Security
 from schemas.settings import DetectorSettings
 
 log = logging.getLogger("detector")
@@ -20,12 +22,13 @@ log = logging.getLogger("detector")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    namespace = _parser().parse_args(arguments)
     try:
+        refuse_secrets(sys.argv[1:] if arguments is None else arguments, DetectorSettings)
+        namespace = _parser().parse_args(arguments)
         return int(namespace.command(namespace))
     except ResidualError as error:
         with contextlib.suppress(OSError):  # no space left where it is written to: the exit code says it all the same
-            print(f"detector: {error}", file=sys.stderr, flush=True)
+            print(f"detector: {printable(str(error))}", file=sys.stderr, flush=True)
         return error.exit_code
     except KeyboardInterrupt:
         print("detector: interrupted; nothing half written", file=sys.stderr)
@@ -68,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument(
         "--partitions", type=int, default=1, metavar="N", help="place streams on N partitions as Kafka would; 1"
     )
-    only = ("model", "threads", "log_level", *DECIDING)
+    only = ("model", "trusted_keys", "threads", "log_level", *DECIDING)
     add_flags(score, DetectorSettings, only)
     score.set_defaults(command=_score)
     _add_tell(commands)
@@ -93,18 +96,25 @@ def _add_tell(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     tell.add_argument("--note", default="", metavar="TEXT", help="why, for whoever reads it later")
     tell.add_argument("--by", metavar="NAME", help="who says so")
     tell.add_argument("--id", metavar="ID", help="what was told under this id counts once; default a fresh one")
-    only = ("bootstrap_servers", "group_id", "commands_topic", "startup_timeout", "log_level")
+    only = ("bootstrap_servers", "group_id", "commands_topic", "startup_timeout", "log_level", *Security.model_fields)
     add_flags(tell, DetectorSettings, only)
     tell.set_defaults(command=_tell)
 
 
 def _settings(namespace: argparse.Namespace) -> DetectorSettings:
     settings = DetectorSettings.load(given(namespace, DetectorSettings), namespace.config)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    to_stderr = logging.StreamHandler(sys.stderr)
+    to_stderr.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[to_stderr])
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it retries is no news; what it raises we say ourselves
     return settings
+
+
+class _OneLine(logging.Formatter):
+    """A message is one line, whatever names of streams are in it; what Python itself adds of an error may be more."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 — the name is logging's
+        return printable(super().formatMessage(record))
 
 
 def _run(namespace: argparse.Namespace) -> int:

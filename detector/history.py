@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Generic
+from typing import Any, Generic
 
 import numpy as np
 from kafka import KafkaConsumer, TopicPartition
@@ -17,10 +17,11 @@ from kafka import KafkaConsumer, TopicPartition
 from detector.adapters.columns import LABEL
 from detector.adapters.files import Table
 from detector.adapters.images import Images
-from detector.adapters.kafka_clients import Clients
+from detector.adapters.kafka_clients import Clients, read_from
 from detector.adapters.kafka_errors import VENDOR, translate
-from detector.adapters.port import Records
+from detector.adapters.port import Damaged, Records
 from detector.past import Form, ImageForm, JsonForm, Known
+from schemas.dead_letter import Reason
 from schemas.errors import BrokerUnavailable, DataError, TopicError
 from schemas.frame import Frame
 from schemas.moment import MILLISECOND_NS, SECOND_NS
@@ -47,35 +48,48 @@ def read_topic(
     fields: FieldNames | None = None,
     max_ahead_s: float = 3600.0,
     timeout_s: float = 60.0,
+    client: Mapping[str, Any] | None = None,
 ) -> Table:
     """The readings of a topic whose event time lies within ``span_s`` seconds of the newest one.
 
     ``channels`` None: every channel that has a number, in the order of appearance. Records that cannot be read are
     left out and counted in the log. Rows are in the order of the partitions, within them of the offsets.
+    ``client``: settings of kafka-python that its connections need (security).
 
     Raises BrokerUnavailable, TopicError where there is no such topic, DataError where it holds no reading.
     """
     form = JsonForm(topic, fields or FieldNames(), max_ahead_s)
-    names, table = _read(bootstrap_servers, form, span_s, channels, max_ahead_s, timeout_s)
+    reader = _reader(bootstrap_servers, timeout_s, client)
+    names, table = _read(reader, form, span_s, channels, max_ahead_s)
     if any(name.lower() == LABEL for name in names):
         raise DataError(f"topic {topic}: a channel is called {LABEL}: answers must not be learned; leave it out")
     return replace(table, channels=tuple(names))
 
 
 def read_image_topic(
-    bootstrap_servers: str, topic: str, span_s: float, frame: Frame | None = None, *, timeout_s: float = 60.0
+    bootstrap_servers: str,
+    topic: str,
+    span_s: float,
+    frame: Frame | None = None,
+    *,
+    timeout_s: float = 60.0,
+    client: Mapping[str, Any] | None = None,
 ) -> Images:
     """The images of a topic, likewise. ``frame`` None: the size of the first PNG or JPEG; images of another size are
     left out, as the detector sets them aside.
     """
-    return Images(*_read(bootstrap_servers, ImageForm(topic), span_s, frame, 0.0, timeout_s))
+    return Images(*_read(_reader(bootstrap_servers, timeout_s, client), ImageForm(topic), span_s, frame, 0.0))
+
+
+def _reader(bootstrap_servers: str, timeout_s: float, client: Mapping[str, Any] | None) -> KafkaConsumer:
+    clients = Clients(bootstrap_servers, "residual-history", client)
+    return clients.consumer(time.monotonic() + timeout_s, passes=_left_out)
 
 
 def _read(
-    bootstrap_servers: str, form: Form[Known], span_s: float, known: Known | None, max_ahead_s: float, timeout_s: float
+    reader: KafkaConsumer, form: Form[Known], span_s: float, known: Known | None, max_ahead_s: float
 ) -> tuple[Known, Table]:
-    """What a decoder had to know, and the readings; of no channels."""
-    reader = Clients(bootstrap_servers, "residual-history").consumer(time.monotonic() + timeout_s)
+    """What a decoder had to know, and the readings; of no channels. Closes the reader."""
     try:
         past = _Past(reader, form, known, max_ahead_s)
         if known is None:
@@ -89,6 +103,20 @@ def _read(
         reader.close(autocommit=False, timeout_ms=2000)
 
 
+def _left_out(damaged: Damaged) -> bool:
+    """What a sender made unreadable is left out, as the detector sets it aside."""
+    if damaged.reason is Reason.CORRUPT:
+        return False
+    log.warning(
+        "partition %d: offsets %d to %d are left out: %s",
+        damaged.partition,
+        damaged.first,
+        damaged.next - 1,
+        damaged.why,
+    )
+    return True
+
+
 class _Past(Generic[Known]):
     """A range of a topic: from the offsets whose records may lie within the span, to the end as it was at the start."""
 
@@ -96,8 +124,8 @@ class _Past(Generic[Known]):
         self._reader, self._form, self._told, self._max_ahead_s = reader, form, told, max_ahead_s
         self._topic = topic = form.topic
         partitions = reader.partitions_for_topic(topic)
-        if not partitions:
-            raise TopicError(f"there is no topic {topic}: name another, or make it")
+        if not partitions:  # the client is told of neither
+            raise TopicError(f"there is no topic {topic}, or this user has no right to it: name another, or allow Read")
         self._partitions = [TopicPartition(topic, p) for p in sorted(partitions)]
         reader.assign(self._partitions)
         self._first = reader.beginning_offsets(self._partitions)
@@ -145,8 +173,9 @@ class _Past(Generic[Known]):
     def _read(self, starts: dict[TopicPartition, int]) -> Iterator[Records]:
         left = {tp for tp in self._partitions if starts[tp] < self._end[tp]}
         for tp in self._partitions:
-            self._reader.seek(tp, starts[tp])
-            (self._reader.resume if tp in left else self._reader.pause)(tp)
+            read_from(self._reader, tp, starts[tp])
+            if tp not in left:
+                self._reader.pause(tp)
         deadline = time.monotonic() + SILENCE_S
         while left:
             if time.monotonic() > deadline:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 from detector.adapters.folder import read_model
 from detector.engine.engine import Engine
 from detector.engine.incidents import Policy
 from detector.engine.model import Model
+from detector.engine.reorder import longest_ns
+from schemas.errors import SettingsError
+from schemas.moment import SECOND_NS
 from schemas.promise import Promise
 from schemas.settings import DetectorSettings
 
@@ -16,40 +18,37 @@ log = logging.getLogger(__name__)
 
 
 def load_engine(settings: DetectorSettings) -> Engine:
-    """The engine of a model folder under these settings. Raises ModelError."""
-    model = read_model(settings.model)
+    """The engine of a model folder under these settings. Raises ModelError, SettingsError."""
+    model = read_model(settings.model, settings.trusted_keys)
+    engine = Engine(model, policy(settings, model), settings.threads)
     if settings.false_alarms is not None:
-        model = promising(model, settings.false_alarms)
-    return Engine(model, policy(settings, model), settings.threads)
+        engine.judge_by(engine.policy, settings.false_alarms)
+        _say_where_too_rare(model, settings.false_alarms)
+    return engine
 
 
-def promising(model: Model, false_alarms: str) -> Model:
-    """The model with the thresholds of another promise, from its own tail; nothing is fitted."""
-    calibration, streams = model.manifest.calibration, model.streams
-    rate = Promise.parse(false_alarms).per_day(len(streams.names))
-    level = streams.tail.level(rate)
-    if rate < streams.tail.rates.min(initial=float("inf")):
+def _say_where_too_rare(model: Model, false_alarms: str) -> None:
+    tail, streams = model.streams.tail, len(model.streams.names)
+    if Promise.parse(false_alarms).per_day(streams) < tail.rates.min(initial=float("inf")):
         log.warning(
             "--false-alarms %s is rarer than the model's data can tell: the thresholds are those of one in %.3g days",
-            false_alarms, 1 / streams.tail.rates[-1],
+            false_alarms, 1 / tail.rates[-1],
         )  # fmt: skip
-    changed = {
-        "false_alarms": false_alarms,
-        "rate": rate,
-        "threshold": max(level, calibration.floor),
-        "interval": None,
-    }
-    return Model(
-        model.manifest.model_copy(update={"calibration": calibration.model_copy(update=changed)}),
-        model.graph,
-        replace(streams, threshold=streams.tail.threshold(rate, streams.factor, calibration.floor)),
-    )
 
 
 def policy(settings: DetectorSettings, model: Model) -> Policy:
-    """When incidents open and resolve, and when baselines move."""
+    """When incidents open and resolve, and when baselines move. Raises SettingsError where so many readings would have
+    to wait that they are not kept.
+    """
+    manifest = model.manifest
+    most = longest_ns(max(round(manifest.interval_s * SECOND_NS), 1), manifest.values) / SECOND_NS
+    if settings.lateness > most:
+        raise SettingsError(
+            f"--lateness {settings.lateness:g}s: of a stream that sends one reading every {manifest.interval_s:g} s "
+            f"that is more than are kept: at most {most:g}s with this model"
+        )
     return Policy.usual(
-        model.manifest.smoothing_span,
+        manifest.smoothing_span,
         k=settings.incident_k,
         n=settings.incident_n,
         quiet=settings.incident_quiet,
@@ -64,4 +63,5 @@ def policy(settings: DetectorSettings, model: Model) -> Policy:
         drift_after=settings.drift_after,
         drift_limit=settings.drift_limit,
         silent_after=settings.silent_after,
+        lateness=settings.lateness,
     )

@@ -55,9 +55,22 @@ class Monitor(Observer):
         """See ``Observer``."""
         self.metrics.records_lost.labels(what).inc(records)
 
+    def damaged(self, reason: str, offsets: int) -> None:
+        """See ``Observer``."""
+        self.metrics.offsets_unreadable.labels(reason).inc(offsets)
+
     def lag(self, lag: dict[int, int]) -> None:
         """See ``Observer``."""
         self.metrics.set_lag(lag)
+
+    def cold(self, partition: int) -> None:  # noqa: ARG002 — the log says which
+        """See ``Observer``."""
+        self.metrics.cold_starts.inc()
+
+    def evicted(self, streams: int, readings: int) -> None:
+        """See ``Observer``."""
+        self.metrics.streams_evicted.inc(streams)
+        self.metrics.readings_dropped.labels("evicted").inc(readings)
 
     def stage(self, name: str, seconds: float) -> None:
         """See ``Observer``."""
@@ -71,13 +84,17 @@ class Monitor(Observer):
         metrics.readings_scored.inc(counts["scored"])
         for reason in ("late", "duplicate"):
             metrics.readings_dropped.labels(reason).inc(counts[reason])
-        for kind in ("warming_up", "all_missing", "not_published", "gap_rows", "warm_ups"):
+        for kind in (
+            "warming_up", "all_missing", "overflowed", "not_published", "gap_rows", "warm_ups", "released_early",
+        ):  # fmt: skip
             metrics.engine_counts.labels(kind).inc(counts[kind])
         metrics.values_ignored.labels("unknown_channel").inc(sum(d.counts["unknown_channel"] for d in decoded))
         metrics.batch_readings.observe(counts["received"])
         metrics.scores.observe(scored.score[~np.isnan(scored.score)])
         metrics.open_incidents.set(engine.open_incidents)
+        metrics.readings_waiting.set(engine.waiting)
         metrics.streams.set(len(engine.streams))
+        metrics.repeated_streams.set(len(engine.streams.repeated))
 
     def command(self, outcome: str) -> None:
         """See ``Observer``."""
@@ -88,6 +105,6 @@ class Monitor(Observer):
         self.metrics.committed()
         self.metrics.stage_seconds.labels("commit").observe(seconds)
         for letter in transaction.dead_letters:
-            self.metrics.dead_letters.labels(letter.reason.value).inc()
+            self.metrics.dead_letters.labels(letter.reason.value).inc(letter.elements)
         for kind in types:
             self.metrics.alert_events.labels(kind.rpartition(".")[2]).inc()

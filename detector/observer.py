@@ -25,6 +25,15 @@ class Observer:
     def lost(self, what: str, records: int) -> None:
         """Retention deleted records before they were scored (``unscored``) or while they were needed (``replay``)."""
 
+    def cold(self, partition: int) -> None:
+        """A partition that was watched before starts without its past."""
+
+    def evicted(self, streams: int, readings: int) -> None:
+        """So many streams were forgotten to make room for others, and so many readings of theirs that still waited."""
+
+    def damaged(self, reason: str, offsets: int) -> None:
+        """A range of this many offsets was passed over, since nobody can read it."""
+
     def stage(self, name: str, seconds: float) -> None:
         """A stage of a batch took this long."""
 

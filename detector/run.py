@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 from detector.adapters.kafka import KafkaLog
+from detector.adapters.kafka_security import client_settings
 from detector.adapters.port import Log, Watch, unwatched
 from detector.decoding.decoded import Decoder
 from detector.decoding.images import ImageDecoder
@@ -87,7 +88,8 @@ def kafka(settings: DetectorSettings, **further: Any) -> KafkaLog:
         group_id=settings.group_id,
         replica_id=settings.replica_id,
         startup_timeout_s=settings.startup_timeout,
-        **further,
+        skip_corrupt=settings.skip_corrupt,
+        **{"client": client_settings(settings), **further},
     )
 
 

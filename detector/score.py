@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from detector.adapters.aside import aside
 from detector.adapters.files import Table, read_table
 from detector.adapters.images import are_images, read_images
+from detector.adapters.overflow import chunks, empty
 from detector.adapters.scores import ScoresWriter, write_scores
 from detector.engine.engine import Engine, Scored
 from detector.engine.readings import at_once
@@ -48,8 +50,13 @@ def score(
     """Score ``data`` into the file ``out``, its events into ``alerts`` and what they come to into the page ``report``.
 
     ``history``: readings that come before; they move the state and publish nothing, so an incident that they leave
-    open is not carried over. ``compare``: other settings, KEY=VALUE,…, that the page sets beside these. Raises
-    UserError for whatever the files hold that cannot be read, or cannot be written.
+    open is not carried over. (With a lateness its newest readings wait, and go on like those of ``data``.) ``compare``:
+    other settings, KEY=VALUE,…, that the page sets beside these. Raises UserError for whatever the files hold that
+    cannot be read, or cannot be written.
+
+    A row's ``alert`` is 1 where an incident of its stream is open after the reading was scored or, where it came too
+    late, after the one before it was. A row that still waits at the end of the data, or repeats one that waited, has
+    no score, and its ``alert`` is 0.
     """
     if partitions < 1:
         raise SettingsError(f"--partitions {partitions}: name at least 1")
@@ -67,45 +74,69 @@ def score(
         events = stack.enter_context(aside(alerts)) if alerts else None
         rows = stack.enter_context(write_scores(out, manifest.channel_names))
         page = stack.enter_context(aside(report)) if report else None
+        kept = _Kept(table, len(manifest.channels)) if engine.policy.lateness else None
         opened, counts = 0, Counter[str]()
-        for start, order, scored in _run(engine, before, table, batch, partitions):
-            _write(rows, table, start, scored, order)
-            counts += scored.counts
+        for step in _run(engine, before, table, batch, partitions):
+            if kept:
+                kept.add(step)
+            else:
+                _write(rows, table, step)
+            counts += step.scored.counts
             if record:
-                record.add(order, scored)
-            for published in scored.published:
+                record.add(step.arrived, step.scored, step.rows)
+            for published in step.scored.published:
                 opened += published.alert.type is EventType.OPENED
                 if events:
                     events.write(published.alert.to_bytes().decode() + "\n")
+        if kept:
+            kept.write(rows)
         if page and record:
             other = _rehearse(others, before, table, batch, partitions) if others else None
             page.write(render(record, other, changed))
+    waiting = f", {engine.waiting} still waiting, {counts['released_early']} released early" if kept else ""
     log.info(
-        "%d of %d readings scored (%d in warm-up, %d late, %d duplicate), %d incidents opened",
-        counts["scored"], len(table), counts["warming_up"], counts["late"], counts["duplicate"], opened,
+        "%d of %d readings scored (%d in warm-up, %d late, %d duplicate%s), %d incidents opened",
+        counts["scored"], len(table), counts["warming_up"], counts["late"], counts["duplicate"], waiting, opened,
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One batch of a table. ``arrived``: the rows that it brought, in the order in which they were processed;
+    ``rows`` ``[N]``: the row of each of the N readings that ``scored`` is about, -1: one of the history.
+    """
+
+    start: int
+    arrived: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    scored: Scored
 
 
 def _run(
     engine: Engine, before: Table | None, table: Table, batch: int, partitions: int, what: str = "scoring"
-) -> Iterator[tuple[int, NDArray[np.int64], Scored]]:
-    """For each batch: its first row, which rows of the table it holds in which order, and what became of them."""
+) -> Iterator[_Step]:
+    """Process a table, batch by batch."""
+    first = 0  # number of the table's first reading
     if before is not None:
         for readings in progress(before.batches(batch, partitions), len(before), batch, "history"):
             engine.process(readings)
         for partition in range(partitions):
             engine.set_incidents(partition, {})
+        first = len(before)
     order = table.order(batch, partitions)
     for number, readings in enumerate(progress(table.batches(batch, partitions), len(table), batch, what)):
-        yield number * batch, order[number * batch : (number + 1) * batch], engine.process(readings)
+        start, scored = number * batch, engine.process(readings)
+        ours = scored.number >= first
+        rows = np.where(ours, order[np.where(ours, scored.number - first, 0)], -1)
+        yield _Step(start, order[start : start + batch], rows, scored)
 
 
 def _rehearse(settings: DetectorSettings, before: Table | None, table: Table, batch: int, partitions: int) -> Record:
     """The same readings through an engine of their own, under other settings."""
     engine = load_engine(settings)
     record = Record(engine, settings, table, traced=False)
-    for _, rows, scored in _run(engine, before, table, batch, partitions, "comparing"):
-        record.add(rows, scored)
+    for step in _run(engine, before, table, batch, partitions, "comparing"):
+        record.add(step.arrived, step.scored, step.rows)
     return record
 
 
@@ -133,10 +164,11 @@ def _check_places(sources: Sequence[str], written: Mapping[str, str | None]) -> 
                 raise SettingsError(f"{path} is read and would be written over: name another file")
 
 
-def _write(rows: ScoresWriter, table: Table, start: int, scored: Scored, order: NDArray[np.int64]) -> None:
-    """The rows of one batch, brought back from the order of partitions into that of the table."""
+def _write(rows: ScoresWriter, table: Table, step: _Step) -> None:
+    """The rows of one batch in which nothing waits, brought back from the order of partitions into the table's."""
+    start, scored = step.start, step.scored
     stop = start + len(scored.score)
-    back = np.argsort(order)
+    back = np.argsort(step.rows)
     rows.write(
         table.streams[start:stop],
         table.timestamps[start:stop],
@@ -145,3 +177,35 @@ def _write(rows: ScoresWriter, table: Table, start: int, scored: Scored, order: 
         scored.alert[back],
         scored.error[back],
     )
+
+
+class _Kept:
+    """What became of the rows of a table, where a row's score may come after those of later rows."""
+
+    def __init__(self, table: Table, channels: int) -> None:
+        n = len(table)
+        self._table, self._channels = table, channels
+        self._score, self._p_value = empty((n,), np.float32), empty((n,), np.float32)
+        self._alert, self._error = empty((n,), np.bool_), empty((n, channels), np.float32)
+
+    def add(self, step: _Step) -> None:
+        """The next batch."""
+        for column in (self._score, self._p_value, self._error):
+            column[step.arrived] = np.nan  # until they are released
+        self._alert[step.arrived] = False
+        ours, scored = step.rows >= 0, step.scored
+        rows = step.rows[ours]
+        self._score[rows], self._p_value[rows] = scored.score[ours], scored.p_value[ours]
+        self._alert[rows], self._error[rows] = scored.alert[ours], scored.error[ours]
+
+    def write(self, rows: ScoresWriter) -> None:
+        """All rows, in the table's order."""
+        for part in chunks(len(self._table), self._channels):
+            rows.write(
+                self._table.streams[part],
+                self._table.timestamps[part],
+                self._score[part],
+                self._p_value[part],
+                self._alert[part],
+                self._error[part],
+            )

@@ -5,19 +5,24 @@ the alerts of [c, c′) and moves C from c to c′ at once (KIP-98, KIP-447), an
 from state that is itself a function of [0, C).
 
 1. A partition that is assigned is stopped until it is restored: its committed offset C and, in that commit's metadata,
-   R; the checkpoints and open incidents of the state topic.
+   R and the topic's id; the checkpoints and open incidents of the state topic. Partitions that were kept over a change
+   of the group (KIP-429) stand still meanwhile and go on where they were.
 2. The records of [R, C) move the state again and publish nothing; a bucket takes only those from its own checkpoint on.
    The journal's entries take their places among them.
-3. At C the incidents become those that were published, whatever the replay would say. From C on there is publishing.
+3. At C the incidents become those that were published, whatever the replay would say. Settings that are not those in
+   force so far take effect at C, as an entry of the journal. From C on there is publishing.
 4. A batch: poll, until it is full or its oldest record has waited long enough → decode → score. Its alerts, dead
-   letters and incident records join the open transaction; C is the log's position, never "the last record + 1".
-5. Commit at once where there is something to publish, else about once a second. The checkpoints whose turn it is ride
-   along, each true for the C of this transaction.
+   letters and incident records join the open transaction; C is the log's position, never "the last record + 1". Streams
+   that have to give way to new ones are forgotten before it, as an entry of the journal. What nobody can read is passed
+   over by the log and is a dead letter like others.
+5. Commit at once where there is an alert to publish, else about once a second, or when the dead letters have become
+   many. The checkpoints whose turn it is ride along, each true for the C of this transaction.
 6. About once a second, a look at the operators' commands. The batch in hand is finished first, so that the position is
    the state's own; then each takes effect in the partitions that know its stream, and what comes of it, the journal's
    entry and the place on the commands topic are committed at once, together.
-7. When the group moves on, or an outcome is unknown: everything uncommitted is dropped, state and all, and every
-   partition that is still owned goes through step 1. Fenced, or past the watchdog: the process ends with 75.
+7. When the group moves on, or an outcome is unknown: what is not kept is dropped, state, uncommitted work and all, and
+   every partition that is owned and not in hand goes through step 1. Of an unknown outcome nothing is kept. Fenced, or
+   past the watchdog: the process ends with 75.
 """
 
 from __future__ import annotations
@@ -25,8 +30,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,25 +39,27 @@ import numpy as np
 from detector.adapters.port import (
     Commands,
     Committed,
+    Damaged,
     Log,
     Records,
-    StateRecord,
     Step,
     Transaction,
     Watch,
     unwatched,
 )
-from detector.checkpoints import Checkpoint, Progress, Stored, incident_record
+from detector.checkpoints import Checkpoint, Progress, incident_record
 from detector.decoding.decoded import Decoded, Decoder
 from detector.engine.alerts import Published
 from detector.engine.engine import Engine, Scored
-from detector.engine.readings import Readings
 from detector.engine.streams import bucket_of
-from detector.journal import Entry, Journal
+from detector.journal import Evicted
 from detector.observer import Observer
+from detector.restoration import Restoration
+from detector.rules import Rules
 from schemas.command import Command
+from schemas.dead_letter import DeadLetter
 from schemas.errors import Rebalanced
-from schemas.moment import MILLISECOND_NS, parse_time
+from schemas.printable import printable
 from schemas.settings import DetectorSettings
 
 log_ = logging.getLogger(__name__)
@@ -63,8 +70,21 @@ IDLE_POLL_S = 0.2
 #: The same where the end is looked for: a poll that brings nothing is how one knows that it is near.
 CATCHING_UP_POLL_S = 0.03
 
+#: Dead letters, and bytes of them, with which a commit does not wait: they are memory, and a transaction has 10 s.
+LETTERS = 5_000
+LETTER_BYTES = 8 * 1024 * 1024
+
 #: Seconds between looks at how far behind the partitions are.
 LAG_S = 5.0
+
+#: Of the streams that a partition may hold, one in so many is forgotten beyond what is needed: room for a while.
+EVICTED_AT_ONCE = 20
+
+#: Streams that one entry of the journal names: of 1 kB each they would still be far under the limit of a record.
+EVICTED_OF_AN_ENTRY = 500
+
+#: Seconds of checkpoints' budget that may be saved up while nothing is written.
+MOST_SAVED_UP_S = 10.0
 
 #: Seconds between looks at the commands topic, where none is known to wait.
 COMMANDS_S = 1.0
@@ -72,10 +92,14 @@ COMMANDS_S = 1.0
 
 @dataclass(slots=True)
 class Batch:
-    """Records on their way: at most ``batch_size`` of them, the oldest waiting no longer than ``batch_latency``."""
+    """Records on their way: at most ``batch_size`` of them, the oldest waiting no longer than ``batch_latency``.
+
+    Nothing more is polled once they have ``batch_bytes``: one poll beyond that is what the client had ready.
+    """
 
     records: list[Records] = field(default_factory=list)
     count: int = 0
+    bytes: int = 0
     began: float = 0.0
 
     def add(self, records: list[Records], now: float) -> None:
@@ -83,7 +107,17 @@ class Batch:
         if records and not self.count:
             self.began = now
         self.records += records
+        self._count(records)
+
+    def _count(self, records: list[Records]) -> None:
         self.count += sum(len(r.values) for r in records)
+        self.bytes += sum(len(value) for r in records for value in r.values if value is not None)
+
+    def drop(self, partitions: Collection[int]) -> None:
+        """Take out what came from these."""
+        self.records = [records for records in self.records if records.partition not in partitions]
+        self.count = self.bytes = 0
+        self._count(self.records)
 
 
 class Service:
@@ -106,13 +140,17 @@ class Service:
         self._on_published = on_published
         self._watch = watch
         self._group = engine.model.manifest.group
+        self._rules = Rules(engine, decoder, log.place_of)
+        self._restoration = Restoration(log, engine, self._rules, settings, self._observer, watch, self._stop)
         self._progress: dict[int, Progress] = {}
+        self._halted: dict[int, int] = {}  # partitions in hand that stand still, and where
         self._batch = Batch()
+        self._record_bytes = 0  # on average, of the last ones polled
         self._open = Transaction()
         self._published: list[Published] = []
         self._committed_at = self._looked_at = self._lag_at = time.monotonic()
-        self._incidents: dict[int, dict[str, bytes]] = {}
-        self._entries: dict[int, deque[Entry]] = {}  # by partition, those that a replay has not come to yet
+        self._budget = 0.0  # bytes of checkpoints that may be written; below 0: what was written ahead
+        self._repeated = 0  # streams met in several partitions, as of the last look
         self._commands = (0, 0)  # bounds of the commands topic at the last restore
         self._look_at = 0.0  # when to look for commands again
 
@@ -130,7 +168,7 @@ class Service:
                     if self._settings.stop_at_end and self._reached(goal, idle):
                         break
                 except Rebalanced as moved:
-                    self._drop(str(moved))
+                    self._drop(moved)
             self._finish()
         finally:
             self._observer.ready(False, "stopping")
@@ -140,7 +178,7 @@ class Service:
         """One turn of the loop; True when nothing arrived and no batch waits."""
         assigned = self._log.take_assignment()
         if assigned is not None:
-            self._restore(assigned)
+            self._take_over(assigned)
             if self._stop.is_set():
                 return False
         self._obey()
@@ -150,185 +188,96 @@ class Service:
         if self._batch.count == 0 and self._commit_is_due(idle=arrived == 0):
             self._commit()
         self._report_lag()
+        self._name_repeated()
         return arrived == 0 and not self._batch.count
 
     # -- 1 to 3: restore ---------------------------------------------------------------------------------------------
 
-    def _restore(self, partitions: frozenset[int]) -> None:
+    def _take_over(self, owned: frozenset[int]) -> None:
+        """Restore what is owned and not in hand; what was kept goes on afterwards where it was."""
         began = time.monotonic()
-        self._forget()
-        self._observer.ready(False, "restoring")
-        self._observer.assigned(partitions)
+        gained = owned - self._progress.keys()
+        self._observer.assigned(owned)
         self._watch(Step.ASSIGNED)
-        self._commands = self._log.commands_bounds()
-        starts = {}
-        for partition in sorted(partitions):
-            self._observer.beat()
-            starts[partition] = self._restore_one(partition)
-            self._watch(Step.LOADED)
-        self._replay({p: at for p, at in starts.items() if at < self._progress[p].offset})
-        if self._stop.is_set():  # half restored: nothing of it may be committed
-            self._forget()
-            return
-        for partition in sorted(partitions):
-            for entry in self._entries.pop(partition, ()):  # of C itself
-                self._replay_entry(partition, entry)
-            self._engine.set_incidents(partition, self._incidents.pop(partition, {}))  # 3
-        self._watch(Step.RESTORED)
-        for partition, at in starts.items():
-            self._log.start(partition, max(at, self._progress[partition].offset))
+        if gained:
+            self._observer.ready(False, "restoring")
+            self._hold_on()
+            self._commands = self._log.commands_bounds()
+            restored = self._restoration.run(gained, self._commands)
+            if restored is None:  # half restored: nothing of it may be committed
+                self._forget(gained)
+                return
+            for partition, part in restored.items():
+                self._progress[partition] = part.progress
+                self._open.state += part.writes
+                self._publish(part.published)
+                self._halted[partition] = part.start
+        self._go_on()
+        self._check_topic()
         self._look_at = 0.0  # what operators said meanwhile comes first
         self._observer.ready(True, "watching")
-        log_.info("owns partitions %s, restored in %.1f s", sorted(partitions), time.monotonic() - began)
+        log_.info("owns partitions %s, restored %s in %.1f s", sorted(owned), sorted(gained), time.monotonic() - began)
 
-    def _restore_one(self, partition: int) -> int:
-        """Load a partition's state; returns the offset to go on from (R), and notes C in its progress."""
-        committed = self._log.committed(partition)  # first: it waits for transactions that are still open
-        records = self._log.read_state(partition)
-        first, end = self._log.bounds(partition)
-        if committed is None or committed.replay_from is None or committed.offset > end:
-            return self._cold(partition, committed, records, end)
-        stored = Stored.parse(self._group, partition, records)
-        progress = self._progress[partition] = Progress(committed.offset, stored.chunks)
-        for checkpoint in stored.checkpoints:
-            self._engine.load(partition, checkpoint.data)
-            progress.saved[checkpoint.bucket] = checkpoint.offset
-            progress.entries[checkpoint.bucket] = checkpoint.entries
-        self._open_journal(partition, stored.journal)
-        self._incidents[partition] = stored.incidents
-        if committed.offset < first:
-            self._lost(partition, "unscored", first - committed.offset)
-            progress.offset = first
-        elif committed.replay_from < first:
-            self._lost(partition, "replay", first - committed.replay_from)
-        return max(committed.replay_from, first)
+    def _hold_on(self) -> None:
+        """Stop what is in hand while others are replayed: a replay polls, and only what it asked for may come."""
+        if self._progress and self._batch.count:
+            self._process_batch()
+        if self._published or self._open.dead_letters:
+            self._commit()  # nobody should wait for a restore
+        for partition, position in self._log.positions().items():
+            self._halted[partition] = position
+            self._log.halt(partition)
 
-    def _cold(self, partition: int, committed: Committed | None, records: dict[bytes, bytes], end: int) -> int:
-        """Nothing to go on from: whatever the state topic holds for the partition is ignored and deleted."""
-        if committed is not None and committed.offset <= end:
-            start = committed.offset  # somebody set the group's offset by hand: that is where to begin
-            log_.warning("partition %d: offset %d was committed by another program; starting cold", partition, start)
-        else:
-            start = self._first_offset(partition)
-            if committed is not None:
-                log_.warning(
-                    "partition %d: offset %d was committed but the topic ends at %d (made anew?); starting cold at %d",
-                    partition, committed.offset, end, start,
-                )  # fmt: skip
-        self._open.state += [StateRecord(partition, key, None) for key in records]
-        self._progress[partition] = Progress(-1)
-        self._open_journal(partition, None)
-        return start
-
-    def _open_journal(self, partition: int, journal: Journal | None) -> None:
-        """Go on with a partition's journal; where it has none, what operators have said so far was not meant for it."""
-        first, end = self._commands
-        known = journal is not None and first <= journal.considered <= end
-        if journal is None:
-            journal = Journal(considered=end)
-        elif not known:
-            log_.warning(
-                "partition %d: commands up to %d were considered, and there are %d to %d (made anew?): from %d on",
-                partition, journal.considered, first, end, first,
-            )  # fmt: skip
-            journal.considered = first
-        if not known:
-            self._open.state.append(journal.cursor(self._group, partition))
-        self._progress[partition].journal = journal
-        self._entries[partition] = deque(journal.entries)
-
-    def _first_offset(self, partition: int) -> int:
-        first, end = self._log.bounds(partition)
-        match self._settings.start:
-            case "earliest":
-                return first
-            case "latest":
-                return end
-            case moment:
-                return self._log.offset_at(partition, parse_time(moment) // MILLISECOND_NS)
-
-    def _lost(self, partition: int, what: str, count: int) -> None:
-        log_.warning(
-            "partition %d: %d %s records were deleted by the topic's retention; their streams see a gap",
-            partition, count, what,
-        )  # fmt: skip
-        self._observer.lost(what, count)
-
-    def _replay(self, starts: dict[int, int]) -> None:
-        """Move the state from R to C. Records from C on that come along are left for later: they will come again."""
-        left = dict(starts)
-        for partition, offset in starts.items():
-            self._log.start(partition, offset)
-        while left and not self._stop.is_set():
-            self._observer.beat()
-            for records in self._log.poll(IDLE_POLL_S, self._settings.batch_size):
-                until = self._progress[records.partition].offset
-                cut = int(np.searchsorted(records.offsets, until))
-                self._replay_part(_part(records, 0, cut))
-                self._watch(Step.REPLAYED)
-            positions = self._log.positions()
-            for partition in [p for p in left if positions.get(p, -1) >= self._progress[p].offset]:
-                self._log.halt(partition)
-                del left[partition]
-
-    def _replay_part(self, records: Records) -> None:
-        """Records of one partition, with the journal's entries in their places."""
-        entries, at = self._entries[records.partition], 0
-        while entries and len(records.offsets) and entries[0].offset <= records.offsets[-1]:
-            cut = int(np.searchsorted(records.offsets, entries[0].offset))
-            self._replay_records(_part(records, at, cut))
-            self._replay_entry(records.partition, entries.popleft())
-            at = cut
-        self._replay_records(_part(records, at, len(records.offsets)))
-
-    def _replay_entry(self, partition: int, entry: Entry) -> None:
-        """What came of it is published already; only the state moves, where its checkpoint does not hold the entry."""
-        progress, stream = self._progress[partition], entry.command.stream
-        bucket = bucket_of(stream, self._engine.streams.buckets)
-        if entry.number < progress.entries[bucket] or stream not in self._engine.streams.of_partition(partition):
-            return  # (a stream is unknown here where retention deleted the records that told of it)
-        self._engine.apply(partition, entry.command)
-        progress.touch(np.array([bucket]), np.array([entry.offset]), time.monotonic())
-
-    def _replay_records(self, records: Records) -> None:
-        if not len(records.offsets):
-            return
-        decoded = self._decoder.decode(records)
-        readings, partition = decoded.readings, records.partition
-        buckets = self._engine.buckets(readings)
-        fresh = decoded.offsets >= self._progress[partition].saved[buckets]
-        if not fresh.all():
-            kept = np.flatnonzero(fresh)
-            names = [readings.streams[n] for n in kept.tolist()]
-            readings = Readings(partition, names, readings.times[kept], readings.values[kept])
-        self._engine.process([readings])
-        self._progress[partition].touch(buckets[fresh], decoded.offsets[fresh], time.monotonic())
+    def _go_on(self) -> None:
+        for partition, position in sorted(self._halted.items()):
+            self._log.start(partition, position)
+        self._halted.clear()
 
     # -- 4: batches --------------------------------------------------------------------------------------------------
 
     def _poll(self) -> int:
         now = time.monotonic()
         room = self._settings.batch_size - self._batch.count
-        if room <= 0:
+        if room <= 0 or self._batch.bytes >= self._settings.batch_bytes:
             return self._batch.count
+        if self._record_bytes:  # so many of the size of the last ones fit
+            room = min(room, max((self._settings.batch_bytes - self._batch.bytes) // self._record_bytes, 1))
         wait = CATCHING_UP_POLL_S if self._settings.stop_at_end else IDLE_POLL_S
         if self._batch.count:
             wait = max(self._batch.began + self._settings.batch_latency / 1000 - now, 0.0)
         records = self._log.poll(min(wait, IDLE_POLL_S), room)
+        for damaged in self._log.take_damaged():
+            self._set_aside(damaged)
         self._observer.stage("poll", time.monotonic() - now)
+        before = self._batch.count, self._batch.bytes
         self._batch.add(records, time.monotonic())
         if records:
+            self._record_bytes = (self._batch.bytes - before[1]) // (self._batch.count - before[0])
             self._watch(Step.POLLED)
         return sum(len(r.values) for r in records)
 
+    def _set_aside(self, damaged: Damaged) -> None:
+        """A range that nobody can read is one dead letter, committed with the position behind it."""
+        partition, first, until = damaged.partition, damaged.first, damaged.next
+        log_.warning(
+            "partition %d: offsets %d to %d cannot be read and are passed over (%s): %s",
+            partition, first, until - 1, damaged.reason.value, damaged.why,
+        )  # fmt: skip
+        self._observer.damaged(damaged.reason.value, until - first)
+        letter = DeadLetter(
+            damaged.data, None, damaged.reason, damaged.why, self._log.topic, partition, first, -1, until=until
+        )
+        self._open.dead_letters.append(letter)
+
     def _batch_closes(self) -> bool:
-        full = self._batch.count >= self._settings.batch_size
+        full = self._batch.count >= self._settings.batch_size or self._batch.bytes >= self._settings.batch_bytes
         return full or time.monotonic() >= self._batch.began + self._settings.batch_latency / 1000
 
     def _process_batch(self) -> None:
         began = time.monotonic()
         decoded = [self._decoder.decode(r) for r in self._batch.records]
         ready = time.monotonic()
+        self._make_room(decoded)
         scored = self._engine.process([d.readings for d in decoded])
         done = time.monotonic()
         self._note_changes(decoded, scored, done)
@@ -341,15 +290,53 @@ class Service:
         self._batch = Batch()
         self._watch(Step.SCORED)
 
+    def _make_room(self, decoded: list[Decoded]) -> None:
+        """Where a partition would hold more streams than it may, those unheard for longest are forgotten.
+
+        Rarely and many at a time: it costs a look at all of them and an entry in the journal, since what a replay would
+        choose depends on what it has loaded. The ceiling is passed by what a single batch brings, never by more.
+        """
+        most, arrived = self._settings.max_streams, Counter[int]()
+        for d in decoded:
+            arrived[d.readings.partition] += len(d.readings)
+        for partition, count in arrived.items():
+            known = self._engine.streams.of_partition(partition)
+            if not known or len(known) + count <= most:
+                continue
+            named = {name for d in decoded if d.readings.partition == partition for name in d.readings.streams}
+            over = len(known) + len(named - known.keys()) - most
+            if over <= 0 or not named - known.keys():
+                continue
+            wanted = over + most // EVICTED_AT_ONCE
+            oldest = self._engine.longest_unheard(partition, wanted + len(named))
+            chosen = [stream for stream in oldest if stream not in named][:wanted]
+            offset = min(r.offsets[0] for r in self._batch.records if r.partition == partition)
+            for at in range(0, len(chosen), EVICTED_OF_AN_ENTRY):
+                self._evict(partition, offset, chosen[at : at + EVICTED_OF_AN_ENTRY])
+
+    def _evict(self, partition: int, offset: int, streams: list[str]) -> None:
+        """They are forgotten before the record with ``offset``."""
+        progress = self._progress[partition]
+        self._open.state.append(progress.journal.add(self._group, partition, offset, Evicted(streams=tuple(streams))))
+        self._open.state.append(progress.journal.cursor(self._group, partition))
+        waiting = self._engine.waiting_of(partition, streams)
+        self._publish(self._engine.evict(partition, streams))
+        buckets = np.unique([bucket_of(stream, self._engine.streams.buckets) for stream in streams])
+        progress.touch(buckets, np.full(len(buckets), offset), time.monotonic())
+        log_.warning(
+            "partition %d: more than %d streams; %d that were unheard for longest are forgotten, from %r on",
+            partition, self._settings.max_streams, len(streams), streams[0],
+        )  # fmt: skip
+        self._observer.evicted(len(streams), waiting)
+
     def _publish(self, published: list[Published]) -> None:
         """Alerts and their incident records join the open transaction."""
         for event in published:
-            self._open.alerts.append((event.stream.encode(), event.alert.to_bytes()))
             self._open.state.append(incident_record(self._group, event.partition, event.stream, event.record))
         self._published += published
 
     def _note_changes(self, decoded: list[Decoded], scored: Scored, now: float) -> None:
-        buckets = self._engine.streams.bucket(scored.slot)  # of all readings, in the order of `decoded`
+        buckets = self._engine.streams.bucket(scored.arrived)  # of all readings, in the order of `decoded`
         at = 0
         for d in decoded:
             count = len(d.readings)
@@ -359,38 +346,48 @@ class Service:
     # -- 5: commit ---------------------------------------------------------------------------------------------------
 
     def _commit_is_due(self, idle: bool) -> bool:
-        if self._open.alerts or self._open.dead_letters:
+        if self._published or self._many_letters():
             return True
         if idle and self._settings.stop_at_end:
-            return self._moved() or bool(self._open.state)
+            return self._moved() or bool(self._open)
         now = time.monotonic()
         if now - self._committed_at < self._settings.commit_interval:
             return False
         # checkpoints also while nothing arrives: else retention would one day delete what R still needs
         saves = any(progress.due(now - self._settings.checkpoint_age) for progress in self._progress.values())
-        return saves or self._moved() or bool(self._open.state)
+        return saves or self._moved() or bool(self._open)
+
+    def _many_letters(self) -> bool:
+        """Dead letters wait for the next commit, as long as they are few: nobody is woken by them."""
+        letters = self._open.dead_letters
+        return len(letters) >= LETTERS or sum(len(letter.value or b"") for letter in letters) >= LETTER_BYTES
 
     def _moved(self) -> bool:
         """Some position is not the committed one."""
-        return any(self._progress[p].offset != at for p, at in self._log.positions().items() if p in self._progress)
+        return any(self._progress[p].offset != at for p, at in self._positions().items() if p in self._progress)
+
+    def _positions(self) -> dict[int, int]:
+        """Next offset of every partition in hand."""
+        return {**self._halted, **self._log.positions()}
 
     def _commit(self) -> None:
         began = time.monotonic()
         transaction, self._open = self._open, Transaction()
-        positions = {p: at for p, at in self._log.positions().items() if p in self._progress}
+        published, self._published = self._published, []
+        transaction.alerts = [(event.stream.encode(), event.alert.to_bytes()) for event in published]
+        positions = {p: at for p, at in self._positions().items() if p in self._progress}
         self._add_checkpoints(transaction, positions, began)
         written = {record.partition for record in transaction.state}
         for partition, offset in positions.items():
             progress = self._progress[partition]
             if offset != progress.offset or partition in written:
                 replay_from = progress.replay_from(offset)
-                transaction.offsets[partition] = Committed(offset, replay_from)
+                transaction.offsets[partition] = Committed(offset, replay_from, progress.topic[0])
                 transaction.state += progress.journal.forget(self._group, partition, replay_from)
         self._log.commit(transaction, self._watch)
         for partition, committed in transaction.offsets.items():
             self._progress[partition].offset = committed.offset
         self._committed_at = time.monotonic()
-        published, self._published = self._published, []
         self._observer.committed(
             transaction, [event.alert.type.value for event in published], self._committed_at - began
         )
@@ -401,11 +398,12 @@ class Service:
 
     def _add_checkpoints(self, transaction: Transaction, positions: dict[int, int], now: float) -> None:
         """The checkpoints whose turn it is: oldest change first, as many as the budget since the last commit allows."""
-        budget = self._settings.checkpoint_bytes * min(max(now - self._committed_at, 0.0), 10.0)
+        rate = self._settings.checkpoint_bytes
+        self._budget = min(self._budget + rate * (now - self._committed_at), rate * MOST_SAVED_UP_S)
         before = now - self._settings.checkpoint_age
         due = [(since, p, bucket) for p in positions for since, bucket in self._progress[p].due(before)]
         for _, partition, bucket in sorted(due):  # over all partitions: a busy one must not starve the others
-            if budget <= 0:
+            if self._budget <= 0:
                 break
             progress, offset = self._progress[partition], positions[partition]
             data = self._engine.dump(partition, bucket)
@@ -413,15 +411,41 @@ class Service:
             records = list(checkpoint.records(self._group, partition, progress.chunks.get(bucket, 0)))
             transaction.state += records
             progress.mark_saved(bucket, offset, sum(r.value is not None for r in records))
-            budget -= len(checkpoint.data)
+            self._budget -= len(checkpoint.data)
 
     def _report_lag(self) -> None:
         """Every few seconds, since it asks the broker."""
         now = time.monotonic()
         if now - self._lag_at >= LAG_S:
             self._lag_at = now
+            self._check_topic()
             bounds = {p: self._log.bounds(p) for p in self._progress}
             self._observer.lag({p: end - max(self._progress[p].offset, first) for p, (first, end) in bounds.items()})
+
+    def _name_repeated(self) -> None:
+        """A stream met in two partitions is watched as two: whoever sends it should know."""
+        repeated = self._engine.streams.repeated
+        if len(repeated) > self._repeated:
+            names = sorted(repeated)
+            log_.warning(
+                "%d streams are met in several partitions and watched in each by itself, %s: give all records of a "
+                "stream one key", len(names), ", ".join(repr(name) for name in names[:3]),
+            )  # fmt: skip
+        self._repeated = len(repeated)
+
+    def _check_topic(self) -> None:
+        """A topic that was made anew, or has more partitions, concerns everything in hand.
+
+        Raises Rebalanced then, and TopicError where it is gone.
+        """
+        now = self._log.describe()  # (by those who own nothing as well: the topic may be gone)
+        was = next((p.topic for p in self._progress.values() if p.topic != now), now)
+        if was == now:
+            return
+        what = f"has {now[1]} partitions, and had {was[1]}" if now[0] == was[0] else "was made anew"
+        log_.warning("the readings topic %s %s", self._log.topic, what)
+        self._log.again()
+        raise Rebalanced(f"the readings topic {what}")
 
     # -- 6: commands -------------------------------------------------------------------------------------------------
 
@@ -440,7 +464,7 @@ class Service:
         read = [(offset, command) for offset, value in commands.found if (command := self._understood(offset, value))]
         if read and self._batch.count:
             self._process_batch()
-        positions, applied = self._log.positions(), False
+        positions, applied = self._positions(), False
         for offset, command in read:
             for partition in self._concerned(offset, command):
                 self._apply(partition, command, positions[partition])
@@ -489,19 +513,32 @@ class Service:
 
     # -- 7: drop, end ------------------------------------------------------------------------------------------------
 
-    def _drop(self, why: str) -> None:
-        log_.info("the group moved on (%s): what was not committed is dropped and will be done again", why)
+    def _drop(self, moved: Rebalanced) -> None:
+        """Forget what is not kept, uncommitted work and all; it will be restored by whoever owns it."""
+        lost = self._progress.keys() - moved.kept
+        log_.info(
+            "the group moved on (%s): %s",
+            moved,
+            "nothing is lost"
+            if not lost
+            else f"what was not committed of partitions {sorted(lost)} is dropped and will be done again",
+        )
         self._observer.rebalanced()
         self._observer.ready(False, "rebalancing")
-        self._forget()
+        # (what was only half restored is known to the engine and not in hand)
+        self._forget({*lost, *(self._engine.streams.known - (self._progress.keys() & moved.kept))})
         self._watch(Step.DROPPED)
 
-    def _forget(self) -> None:
-        self._engine.clear()
-        self._progress.clear()
-        self._incidents.clear()
-        self._entries.clear()
-        self._batch, self._open, self._published = Batch(), Transaction(), []
+    def _forget(self, partitions: Collection[int]) -> None:
+        """Drop partitions: their state, and what of them was on its way."""
+        for partition in partitions:
+            self._engine.forget(partition)
+            self._progress.pop(partition, None)
+            self._halted.pop(partition, None)
+        self._batch.drop(partitions)
+        self._published = [event for event in self._published if event.partition not in partitions]
+        self._open.state = [record for record in self._open.state if record.partition not in partitions]
+        self._open.dead_letters = [d for d in self._open.dead_letters if d.partition not in partitions]
 
     def _finish(self) -> None:
         """Finish the batch and commit; if the group moves on meanwhile, the next owner does it."""
@@ -512,7 +549,7 @@ class Service:
             if self._progress and (self._open or self._moved()):
                 self._commit()
         except Rebalanced as moved:
-            self._drop(str(moved))
+            self._drop(moved)
         self._watch(Step.LEAVING)
 
     def _goal(self) -> dict[int, tuple[int, int]]:
@@ -543,14 +580,4 @@ def summary(published: Published) -> str:
     )
     score = "no score" if alert.data.score is None else f"score {alert.data.score:.3g}"
     head = f"incident {alert.data.incident} {what}: {published.stream} at {alert.time}, {score}"
-    return f"{head}: {alert.data.summary or channels}"
-
-
-def _part(records: Records, start: int, end: int) -> Records:
-    return Records(
-        records.partition,
-        records.offsets[start:end],
-        records.timestamps[start:end],
-        records.keys[start:end],
-        records.values[start:end],
-    )
+    return printable(f"{head}: {alert.data.summary or channels}")

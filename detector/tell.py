@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from detector.adapters.kafka_clients import Clients
 from detector.adapters.kafka_commands import publish
+from detector.adapters.kafka_security import client_settings
 from schemas.command import Command, Verb
 from schemas.errors import SettingsError
 from schemas.moment import format_time
@@ -41,7 +42,7 @@ def tell(
         Command.from_bytes(command.to_bytes())
     except ValueError as error:
         raise SettingsError(f"this cannot be told: {_first_line(error)}") from error
-    clients = Clients(settings.bootstrap_servers, "residual-tell")
+    clients = Clients(settings.bootstrap_servers, "residual-tell", client_settings(settings))
     publish(clients, settings.commands_topic_name, command, settings.startup_timeout)
     return command.id
 

@@ -62,6 +62,8 @@ class Ended(StrEnum):
     """An operator said that this is normal now."""
     EXPIRED = "expired"
     """It was open for as long as an incident may be."""
+    FORGOTTEN = "forgotten"
+    """The stream is no longer followed there: others needed its place, or it has moved to another partition."""
 
 
 class ChannelShare(Frozen):

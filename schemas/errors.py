@@ -67,7 +67,12 @@ class WatchdogExpired(TemporaryError):
 
 
 class Rebalanced(ResidualError):
-    """The group moved on while a batch was under way: drop the batch, restore what is still owned."""
+    """The group moved on while a batch was under way: drop what is not ``kept``, restore what is owned besides."""
+
+    def __init__(self, why: str, kept: frozenset[int] = frozenset()) -> None:
+        super().__init__(why)
+        self.kept = kept
+        """Partitions that nobody else had meanwhile: what was done for them, uncommitted work included, is good."""
 
 
 class ParityError(ResidualError):

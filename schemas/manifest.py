@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from schemas.frame import Frame
 from schemas.frozen import Frozen
 from schemas.promise import DEFAULT, PromiseText
 
-MANIFEST_VERSION = 2
+#: Version 2 named the hash of the graph only; such folders are still read, except where a signature is asked for.
+MANIFEST_VERSION = 3
+
+
+Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+
+FileName = Annotated[str, StringConstraints(pattern="^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$")]
 
 
 class Channel(Frozen):
@@ -127,7 +133,7 @@ class Training(Frozen):
 class Manifest(Frozen):
     """manifest.json."""
 
-    format_version: Literal[2] = 2
+    format_version: Literal[2, 3] = 3
     model: str = Field(description="architecture: pca, dense, conv …")
     group: str = "default"
     channels: tuple[Channel, ...] = Field(min_length=1)
@@ -148,7 +154,10 @@ class Manifest(Frozen):
     metrics: dict[str, float] = Field(default_factory=dict)
     candidates: tuple[Candidate, ...] = Field((), description="what the model was chosen from, where none was named")
     parent: str | None = None
-    graph_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    graph_sha256: Sha256
+    files: dict[FileName, Sha256] = Field(
+        default_factory=dict, description="SHA-256 of the folder's other files that decide or are learned from, by name"
+    )
     made_with: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -46,7 +46,7 @@ def parse_time(value: str | int | float) -> int:
 
 
 def _parse_text(text: str) -> int:
-    if len(text) < 10 or len(text) > 64:
+    if len(text) < 10 or len(text) > 64 or not text.isprintable():  # fromisoformat passes over what follows a NUL
         raise ValueError(f"not a time: {text[:64]!r}")
     moment = datetime.fromisoformat(f"{text[:-1]}Z" if text[-1] == "z" else text)  # cuts the fraction to microseconds
     offset = moment.utcoffset()

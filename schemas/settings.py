@@ -5,18 +5,21 @@ Every field is a flag of ``detector run`` and a key of ``residual.toml``; an unk
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from schemas.errors import SettingsError
 from schemas.moment import parse_duration, parse_time
 from schemas.promise import PromiseText
+from schemas.security import Security
+from schemas.variables import unknown
 
 #: Seconds, written as 500ms, 60s, 5min, 1h, 14d or a bare number.
 #: At most 30 years: what is longer is a slip, and nanoseconds of it would not fit.
@@ -46,6 +49,7 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         populate_by_name=True,
+        hide_input_in_errors=True,  # it may be a secret; what may be shown of it is for ``load`` to say
     )
 
     @classmethod
@@ -64,8 +68,11 @@ class Settings(BaseSettings):
     def load(cls: type[S], flags: Mapping[str, Any], file: str | None = None) -> S:
         """Settings from flags, environment and file (``residual.toml`` where there is one and ``file`` is None).
 
-        Raises SettingsError, which names the setting, for an unknown key or a value that does not fit.
+        Raises SettingsError, which names the setting, for an unknown key or variable or a value that does not fit.
         """
+        stray = unknown(os.environ, cls.variables(), DetectorSettings.variables())
+        if stray:
+            raise SettingsError(stray)
         path = file or (DEFAULT_FILE if Path(DEFAULT_FILE).is_file() else None)
         if file and not Path(file).is_file():
             raise SettingsError(f"there is no settings file {file}: name another with --config")
@@ -80,13 +87,34 @@ class Settings(BaseSettings):
             if not key:  # several settings that do not go together
                 raise SettingsError(_plain(first["msg"])) from error
             place = f"[{cls.table}] in {path or DEFAULT_FILE}" if cls.table else path or DEFAULT_FILE
-            where = f" (flag, {cls.model_config['env_prefix']}{key.upper()} or {place})"
+            secret = cls.is_secret(key)
+            where = f" ({'' if secret else 'flag, '}{cls.model_config['env_prefix']}{key.upper()} or {place})"
             if first["type"] == "extra_forbidden":
-                known = ", ".join(field.alias or name for name, field in cls.model_fields.items())
-                raise SettingsError(f"unknown setting {key!r}{where}: there are {known}") from error
-            raise SettingsError(f"setting {key!r}{where}: {_plain(first['msg'])}, not {first['input']!r}") from error
+                raise SettingsError(f"unknown setting {key!r}{where}: there are {', '.join(cls._names())}") from error
+            given = "" if secret else f", not {first['input']!r}"
+            raise SettingsError(f"setting {key!r}{where}: {_plain(first['msg'])}{given}") from error
         except ValueError as error:  # a TOML file that is none
             raise SettingsError(f"{path} cannot be read as TOML: {error}") from error
+
+    @classmethod
+    def is_secret(cls, name: str) -> bool:
+        """Whether a field holds a secret: it is never shown, and is no flag."""
+        field = cls.model_fields.get(name)
+        return field is not None and field.annotation in (SecretStr, SecretStr | None)
+
+    @classmethod
+    def variable(cls, name: str) -> str:
+        """The variable that a field is read from."""
+        return f"{cls.model_config['env_prefix']}{cls.model_fields[name].alias or name}".upper()
+
+    @classmethod
+    def variables(cls) -> list[str]:
+        """Names of all variables that are read."""
+        return [cls.variable(name) for name in cls.model_fields]
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        return [field.alias or name for name, field in cls.model_fields.items()]
 
 
 def _plain(message: str) -> str:
@@ -110,10 +138,13 @@ class _File(TomlConfigSettingsSource):
         return own
 
 
-class DetectorSettings(Settings):
+class DetectorSettings(Security, Settings):
     """What ``detector run`` can be told."""
 
     model: str = Field("model", description="model folder")
+    trusted_keys: str | None = Field(
+        None, description="PEM file of public keys, or a folder of them: a model that none of them signed is refused"
+    )
     bootstrap_servers: str = Field("localhost:9092", min_length=1, description="Kafka brokers, HOST:PORT,…")
     readings_topic: str = Field("readings", description="topic that is watched")
     alerts_topic: str = Field("alerts", description="topic for alert events; made where missing")
@@ -125,8 +156,15 @@ class DetectorSettings(Settings):
     start: str = Field("earliest", alias="from", description="where nothing is committed: earliest, latest or a time")
     stop_at_end: bool = Field(False, description="exit 0 when the group has committed all that was there at the start")
     batch_size: int = Field(2000, ge=1, le=1_000_000, description="records of a batch, at most")
+    batch_bytes: int = Field(
+        16_777_216,
+        ge=1,
+        description="a batch is full at this many bytes of records, too: readings take 10 to 30 times as much",
+    )
     batch_latency: float = Field(200, ge=0, description="milliseconds that a record waits for its batch, at most")
-    http: str | None = Field(None, description="HOST:PORT for /healthz, /readyz and /metrics")
+    http: str | None = Field(
+        None, description="PORT for /healthz, /readyz and /metrics on 127.0.0.1, or HOST:PORT for all to see"
+    )
     startup_timeout: Duration = Field(60, gt=0, description="how long to try to reach the broker")
     watchdog: Duration = Field(
         120, gt=0, description="exit 75 when nothing moved for this long (at least 30s over the start-up time-out)"
@@ -136,7 +174,21 @@ class DetectorSettings(Settings):
     )
     checkpoint_bytes: int = Field(128_000, ge=1, description="bytes of state written per second, at most, about")
     checkpoint_age: Duration = Field(10, description="a changed bucket of streams is saved no sooner than this")
+    unreadable_state: Literal["stop", "cold"] = Field(
+        "stop", description="where the saved state of a partition cannot be read: stop, or start it cold"
+    )
+    max_streams: int = Field(
+        100_000, ge=1, description="streams of a partition that are followed; those unheard for longest give way"
+    )
     max_ahead: Duration = Field(3600, description="a reading dated further past its record's timestamp is set aside")
+    lateness: Duration = Field(
+        0,
+        description="a reading waits until its stream's newest is this much later, so that those that arrive out of "
+        "order are scored in the order of time; what comes later still is dropped",
+    )
+    skip_corrupt: bool = Field(
+        False, description="records that are damaged on the broker's disk are passed over and told of; else exit 75"
+    )
     false_alarms: PromiseText | None = Field(
         None,
         description="N/DURATION: false-alarm episodes that a stream may have, or fleet:N/DURATION for all of the "

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
+from batches import flip, places, segment
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, MemberToRemove
 from kafka_cluster import create_topic, read_all, unique
@@ -24,9 +26,12 @@ PATIENCE_S = 30.0
 
 
 class LogCluster(Protocol):
-    def member(self, replica_id: str | None = None) -> Log: ...
+    def member(self, replica_id: str | None = None, *, skip_corrupt: bool = False) -> Log: ...
     def produce(self, partition: int, values: Sequence[bytes], timestamps: Sequence[int] | None = None) -> None: ...
     def trim(self, partition: int, first: int) -> None: ...
+    def damage(self, partition: int, first: int, following: int) -> None:
+        """Spoil the batch that one ``produce`` made: the offsets from ``first`` on, before ``following``."""
+
     def tell(self, values: Sequence[bytes]) -> None: ...
     def trim_commands(self, first: int) -> None: ...
     def evict(self, member: Any) -> None: ...
@@ -39,8 +44,8 @@ class MemoryCluster:
     def __init__(self) -> None:
         self.broker = MemoryBroker(PARTITIONS)
 
-    def member(self, replica_id: str | None = None) -> MemoryLog:
-        return MemoryLog(self.broker, "group", replica_id)
+    def member(self, replica_id: str | None = None, *, skip_corrupt: bool = False) -> MemoryLog:
+        return MemoryLog(self.broker, "group", replica_id, skip_corrupt)
 
     def produce(self, partition: int, values: Sequence[bytes], timestamps: Sequence[int] | None = None) -> None:
         for number, value in enumerate(values):
@@ -49,6 +54,9 @@ class MemoryCluster:
 
     def trim(self, partition: int, first: int) -> None:
         self.broker.trim(partition, first)
+
+    def damage(self, partition: int, first: int, following: int) -> None:
+        self.broker.damage(partition, first, following)
 
     def tell(self, values: Sequence[bytes]) -> None:
         for value in values:
@@ -72,8 +80,10 @@ class MemoryCluster:
 
 
 class KafkaCluster:
-    def __init__(self, bootstrap: str, **settings: Any) -> None:
-        self.bootstrap = bootstrap
+    """``data``: the folder in which the broker keeps its partitions."""
+
+    def __init__(self, bootstrap: str, data: Path | None = None, **settings: Any) -> None:
+        self.bootstrap, self._data = bootstrap, data
         self.group = unique("group")
         self.readings = create_topic(bootstrap, unique("readings"), PARTITIONS)
         self.settings = settings
@@ -128,6 +138,12 @@ class KafkaCluster:
 
     def trim(self, partition: int, first: int) -> None:
         self._delete(TopicPartition(self.readings, partition), first)
+
+    def damage(self, partition: int, first: int, following: int) -> None:
+        assert self._data is not None
+        file = segment(self._data, self.readings, partition)
+        (place,) = [end - 1 for _, end, base in places(file.read_bytes()) if base == first]
+        flip(file, place)
 
     def trim_commands(self, first: int) -> None:
         self._delete(TopicPartition(f"{self.group}-commands", 0), first)

@@ -10,13 +10,16 @@ import orjson
 from pipeline import POLICY, serve
 
 from detector.adapters.memory import MemoryBroker
+from detector.adapters.partitioner import partition_of
 from detector.adapters.port import Records
 from detector.decoding.json_readings import JsonDecoder
 from detector.engine.alerts import Published
 from detector.engine.engine import Engine
 from detector.engine.model import Model
 from detector.engine.readings import Readings
+from detector.journal import Entry, Evicted, Happening, read_entry
 from detector.observer import Observer
+from detector.rules import Rules
 from schemas.command import Command, Verb
 
 #: More readings than any test has of a stream.
@@ -33,15 +36,19 @@ class Kept(dict[bytes, bytes]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.entries: dict[int, tuple[int, Command]] = {}
+        self.entries: dict[int, Entry] = {}
 
     def __setitem__(self, key: bytes, value: bytes) -> None:
         super().__setitem__(key, value)
         _, kind, rest = key.split(b"/", 2)
         if kind == b"journal" and rest != b"cursor":
-            number, document = int(rest), orjson.loads(value)
-            assert number not in self.entries, f"entry {number} was written twice"
-            self.entries[number] = (document["offset"], Command.model_validate(document["payload"]))
+            assert int(rest) not in self.entries, f"entry {rest!r} was written twice"
+            self.entries[int(rest)] = read_entry(int(rest), value)
+
+    @property
+    def commands(self) -> list[tuple[int, Command]]:
+        """Offsets and commands, in order."""
+        return [(e.offset, e.what) for _, e in sorted(self.entries.items()) if isinstance(e.what, Command)]
 
     @property
     def cursor(self) -> dict:
@@ -83,7 +90,9 @@ def check(model: Model, broker: MemoryBroker, group: str, kept: Sequence[Kept]) 
     wanted, alerts = _obeyed(model, broker, kept)
     assert sorted(value for _, value in broker.alerts) == alerts
     for partition in range(len(broker.partitions)):
-        assert +engine.marks(partition) == Counter(c.stream for _, c in kept[partition].entries.values())
+        assert +engine.marks(partition) == +wanted.marks(partition)
+        if not any(isinstance(entry.what, Evicted) for entry in kept[partition].entries.values()):
+            assert +engine.marks(partition) == Counter(c.stream for _, c in kept[partition].commands)
         probe = _probe(partition, list(wanted.streams.of_partition(partition)), model.manifest.values)
         one, other = engine.process([probe]), wanted.process([probe])
         assert [event.alert.to_bytes() for event in one.published] == [e.alert.to_bytes() for e in other.published]
@@ -102,17 +111,28 @@ def _probe(partition: int, streams: Sequence[str], channels: int) -> Readings:
 
 def _obeyed(model: Model, broker: MemoryBroker, kept: Sequence[Kept]) -> tuple[Marked, list[bytes]]:
     engine, decoder = Marked(model, POLICY), JsonDecoder(model.manifest.channel_names, broker.topic)
-    published = []
+    rules, published = Rules(engine, decoder, partition_of), []
     for number, partition in enumerate(broker.partitions):
         entries = [kept[number].entries[n] for n in sorted(kept[number].entries)]
-        assert [offset for offset, _ in entries] == sorted(offset for offset, _ in entries)
+        assert [entry.offset for entry in entries] == sorted(entry.offset for entry in entries)
         for record in partition.records:
-            while entries and entries[0][0] <= record.offset:
-                published += engine.apply(number, entries.pop(0)[1])
+            while entries and entries[0].offset <= record.offset:
+                published += take_effect(engine, rules, number, entries.pop(0).what)
             one = Records(number, [record.offset], [record.timestamp], [record.key], [record.value])
             published += engine.process([decoder.decode(one).readings]).published
         assert not entries
     return engine, sorted(event.alert.to_bytes() for event in published)
+
+
+def take_effect(engine: Engine, rules: Rules, partition: int, what: Happening) -> list[Published]:
+    """What an entry of the journal does, and what is published because of it."""
+    if isinstance(what, Command):
+        return engine.apply(partition, what)
+    if isinstance(what, Evicted):
+        return engine.evict(partition, what.streams)
+    rules.follow(what)
+    rules.place(partition, what)
+    return []
 
 
 class Says(Observer):

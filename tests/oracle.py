@@ -105,3 +105,34 @@ class OracleStream:
         self.flaps = min(self.flaps + 1, 3) if again else 0
         self.opened = time
         self.events.append(("opened", time, time))
+
+
+@dataclass
+class OracleBuffer:
+    """The reorder buffer of one stream. Times are nanoseconds; what a reading is besides is the caller's."""
+
+    lateness: int
+    capacity: int
+    released: int = -1
+    waiting: dict[int, object] = field(default_factory=dict)
+    duplicates: int = 0
+    early: int = 0
+
+    def take(self, time: int, what: object) -> list[tuple[int, object]]:
+        """What goes on when a reading arrives, in this order; itself at once where it comes too late."""
+        out = []
+        if time <= self.released:
+            out.append((time, what))
+        elif time in self.waiting:
+            self.duplicates += 1
+        else:
+            self.waiting[time] = what
+        newest = max([self.released, *self.waiting])
+        for oldest in sorted(self.waiting):
+            due = oldest <= newest - self.lateness
+            if not due and len(self.waiting) <= self.capacity:
+                break
+            self.early += not due
+            out.append((oldest, self.waiting.pop(oldest)))
+            self.released = oldest
+        return out

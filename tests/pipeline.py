@@ -39,8 +39,10 @@ class CrashError(Exception):
 class CrashingLog(MemoryLog):
     """Dies at some commits, before or after they took effect: the process cannot know which."""
 
-    def __init__(self, broker: MemoryBroker, group: str, dies: Callable[[], str | None]) -> None:
-        super().__init__(broker, group)
+    def __init__(
+        self, broker: MemoryBroker, group: str, dies: Callable[[], str | None], skip_corrupt: bool = False
+    ) -> None:
+        super().__init__(broker, group, skip_corrupt=skip_corrupt)
         self._dies = dies
 
     def commit(self, transaction: Transaction, watch: Watch = unwatched) -> None:
@@ -80,7 +82,7 @@ def place(stream: str, partitions: int) -> int:
     return sum(stream.encode()) % partitions
 
 
-def offline(model: Model, rows: list[Row], partitions: int) -> list[bytes]:
+def offline(model: Model, rows: list[Row], partitions: int, policy: Policy = POLICY) -> list[bytes]:
     """The alerts that the engine gives for the rows in one go, sorted."""
     batches = []
     for partition in range(partitions):
@@ -88,7 +90,7 @@ def offline(model: Model, rows: list[Row], partitions: int) -> list[bytes]:
         times = np.array([seconds for _, seconds, _ in own], dtype=np.int64) * 10**9
         values = np.array([[np.nan if v is None else v for v in r] for _, _, r in own], np.float32)
         batches.append(Readings(partition, [s for s, _, _ in own], times, values.reshape(len(own), 3)))
-    published = Engine(model, POLICY).process(batches).published
+    published = Engine(model, policy).process(batches).published
     return sorted(p.alert.to_bytes() for p in published)
 
 

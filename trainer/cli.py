@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detector.adapters.aside import aside
-from detector.adapters.folder import check_target, read_model, write_model
+from detector.adapters.folder import check_target, read_file, read_model, write_model
+from detector.flags import refuse_secrets
 from schemas.errors import ModelError, ResidualError, SettingsError
+from schemas.printable import printable
+from schemas.security import SECRETS, Security
 from trainer.settings import PREFIX, TABLE, FitSettings
 
 if TYPE_CHECKING:
@@ -24,13 +28,20 @@ FLAGS = {
 }  # fmt: skip
 
 
+#: Settings of the connection to Kafka, in the order of --help.
+SECURITY = tuple(Security.model_fields)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    namespace = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="trainer: warning: %(message)s")
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it retries is no news; it may name secrets
     try:
+        refuse_secrets(sys.argv[1:] if arguments is None else arguments, FitSettings)
+        namespace = _parser().parse_args(arguments)
         return int(namespace.command(namespace))
     except ResidualError as error:
-        print(f"trainer: {error}", file=sys.stderr)
+        print(f"trainer: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("trainer: interrupted; nothing half written", file=sys.stderr)
@@ -71,6 +82,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("folder", metavar="DIR", help="model folder")
     report.set_defaults(command=_report)
+    sign = commands.add_parser(
+        "sign",
+        help="sign a model folder, or make a key to sign with",
+        description="Signs a model folder (Ed25519, over the manifest, which holds the hashes of the graph, the "
+        "thresholds and the weights): detectors whose trusted_keys holds the public key take it, and no other. A model "
+        "that is fitted anew is signed anew.",
+        epilog="Keys are PEM files, as OpenSSL makes them too. Exit codes: 0 done; 2 something must be changed first.",
+    )
+    sign.add_argument("folder", metavar="DIR", nargs="?", help="model folder")
+    which = sign.add_mutually_exclusive_group(required=True)
+    which.add_argument("--key", metavar="FILE", help="private key to sign with")
+    which.add_argument("--new-key", metavar="FILE", help="make a private key FILE and its public key FILE.pub")
+    sign.set_defaults(command=_sign)
     return parser
 
 
@@ -88,7 +112,8 @@ def _described(name: str) -> str:
 
 def _epilog() -> str:
     width = max(map(len, FitSettings.model_fields))
-    lines = [f"  {name:<{width}}  {_described(name)}" for name in FitSettings.model_fields]
+    lines = [f"  {name:<{width}}  {_described(name)}" for name in FitSettings.model_fields if name not in SECURITY]
+    security = [f"  {name:<{width}}  {_described(name)}" for name in SECURITY]
     return "\n".join([
         "DATA is CSV, CSV.gz or Parquet with a column `timestamp`, optionally `stream`, and a column per channel;",
         "several files are one log, merged by time. A topic is read back from its newest reading, by --span.",
@@ -96,6 +121,9 @@ def _epilog() -> str:
         "",
         f"Settings, as flags, --set KEY=VALUE, variables {PREFIX}KEY or keys of [{TABLE}] in residual.toml:",
         *lines,
+        "",
+        f"Security of kafka://…, likewise; but {', '.join(SECRETS)} are no flags, which all can read:",
+        *security,
         "",
         "Exit codes: 0 done; 2 something must be changed first; 75 try again; 130 interrupted; 1 a bug.",
     ])  # fmt: skip
@@ -106,6 +134,11 @@ def _given(namespace: argparse.Namespace) -> dict[str, Any]:
     flags = {_key(name): getattr(namespace, _key(name)) for name in FLAGS if hasattr(namespace, _key(name))}
     for pair in namespace.pairs:
         key, equals, value = pair.partition("=")
+        if FitSettings.is_secret(key):
+            raise SettingsError(
+                f"--set {key}=…: what stands on a command line can be read by every user of this machine; give it by "
+                f"{FitSettings.variable(key)}, in [{TABLE}] of the settings file, or as a file by {key}_file"
+            )
         if not equals:
             raise SettingsError(f"--set {pair}: write KEY=VALUE")
         if key in flags:
@@ -119,7 +152,7 @@ def _fit(namespace: argparse.Namespace) -> int:
     check_target(namespace.out)  # before an hour of training, not after
 
     def say(line: str) -> None:
-        print(f"trainer: {line}", file=sys.stderr, flush=True)
+        print(f"trainer: {printable(line)}", file=sys.stderr, flush=True)
 
     learned = _learned(namespace.data, settings, say)
     for warning in learned.warnings:
@@ -160,13 +193,28 @@ def _report(namespace: argparse.Namespace) -> int:
 
     folder = Path(namespace.folder)
     model = read_model(folder)
+    if not (folder / DATA_FILE).is_file():
+        raise ModelError(f"{folder} holds no {DATA_FILE}, of which a report is made: fit the model again")
     try:
-        report = Report.model_validate_json((folder / DATA_FILE).read_bytes())
-    except FileNotFoundError:
-        raise ModelError(f"{folder} holds no {DATA_FILE}, of which a report is made: fit the model again") from None
-    except (OSError, ValidationError) as error:
+        report = Report.model_validate_json(read_file(folder, DATA_FILE, model.manifest))
+    except ValidationError as error:
         raise ModelError(f"{folder / DATA_FILE} cannot be read: {str(error).splitlines()[0]}") from error
     with aside(folder / PAGE_FILE) as file:
         file.write(render(model, report))
     print(folder / PAGE_FILE)
+    return 0
+
+
+def _sign(namespace: argparse.Namespace) -> int:
+    from trainer.sign import new_key, sign
+
+    if namespace.new_key is not None:
+        if namespace.folder is not None:
+            raise SettingsError("trainer sign: --new-key only makes a key; then sign with --key")
+        made = new_key(namespace.new_key)
+        print(f"{namespace.new_key}.pub: the public key {made}, for trusted_keys; keep {namespace.new_key} to yourself")
+        return 0
+    if namespace.folder is None:
+        raise SettingsError("trainer sign: name the model folder")
+    print(f"{namespace.folder}: signed with the key {sign(namespace.folder, namespace.key)}")
     return 0

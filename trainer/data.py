@@ -143,10 +143,14 @@ def load(sources: Sequence[str], settings: FitSettings, catalogue: Sequence[Chan
     topic = topic_of(sources)
     if topic is None:
         return read_table(sources, channels=names, default_stream=settings.stream)
-    from detector.history import read_topic  # here: files need no Kafka client
+    from detector.adapters.kafka_security import client_settings  # here: files need no Kafka client
+    from detector.history import read_topic
 
     fields = FieldNames(stream=settings.stream_field, timestamp=settings.timestamp_field, values=settings.values_field)
-    return read_topic(*topic, settings.span, names, fields=fields, timeout_s=settings.startup_timeout)
+    return read_topic(
+        *topic, settings.span, names,
+        fields=fields, timeout_s=settings.startup_timeout, client=client_settings(settings),
+    )  # fmt: skip
 
 
 def topic_of(sources: Sequence[str]) -> tuple[str, str] | None:

@@ -15,6 +15,7 @@ from detector.engine.model import Model
 from schemas.frozen import Frozen
 from schemas.moment import SECOND_NS
 from schemas.promise import DAY_S
+from schemas.security import Security
 from trainer.calibrate import Calibrated
 from trainer.data import Prepared, rows_by_stream
 from trainer.fit import Curve
@@ -152,7 +153,8 @@ def collect(
     stretch = fared(calibrated, len(data.names), data.interval_ns)
     drawn = [s for s in np.argsort(-peak, kind="stable")[:DRAWN] if counts[s]]
     return Report(
-        settings={k: v for k, v in settings.model_dump().items() if v is not None},
+        # how data came here is no part of the model, and whoever reads the report need not know it
+        settings={k: v for k, v in settings.model_dump(exclude=set(Security.model_fields)).items() if v is not None},
         fit_loss=[_finite(v) for v in curve.fit],
         validation_loss=[_finite(v) for v in curve.validation],
         best=curve.best,

@@ -11,6 +11,7 @@ from pydantic_settings import SettingsConfigDict
 from schemas.errors import SettingsError
 from schemas.moment import parse_duration
 from schemas.promise import DEFAULT, PromiseText
+from schemas.security import Security
 from schemas.settings import Duration, Settings
 from trainer.losses import LOSSES
 from trainer.models import AUTOENCODERS, MODELS, PLUS, members_of
@@ -32,7 +33,7 @@ MEASURES = ("error", "ssim", "error+ssim")
 ALL_LOSSES = ("gaussian", *LOSSES)
 
 
-class FitSettings(Settings):
+class FitSettings(Security, Settings):
     """What ``trainer fit`` can be told; each field is a key of ``--set``, the commonest are flags too."""
 
     table: ClassVar[str | None] = TABLE

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from detector.adapters.folder import read_model
+from detector.adapters.folder import read_file, read_model
 from detector.engine.model import Model
 from detector.engine.scorer import Scorer
 from schemas.errors import ModelError, ParityError, SettingsError
@@ -53,11 +53,11 @@ def read_ancestor(path: str, name: str) -> Ancestor:
         raise SettingsError(
             f"--init-from {path}: it is a {model.manifest.model}, not a {name}: fit with --model {model.manifest.model}"
         )
+    if not (Path(path) / WEIGHTS).is_file():
+        raise ModelError(f"{path} holds no {WEIGHTS}: fit it again with this version, then start from it")
     try:
-        weights = load((Path(path) / WEIGHTS).read_bytes())
-    except FileNotFoundError as error:
-        raise ModelError(f"{path} holds no {WEIGHTS}: fit it again with this version, then start from it") from error
-    except (OSError, SafetensorError) as error:
+        weights = load(read_file(path, WEIGHTS, model.manifest))
+    except SafetensorError as error:
         raise ModelError(f"{Path(path) / WEIGHTS} cannot be read: {error}") from error
     return Ancestor(path, model, weights)
 

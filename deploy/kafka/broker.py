@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO
@@ -156,15 +156,17 @@ def answers(port: int, timeout: float = 2.0) -> bool:
 
 
 class Broker:
-    """An Apache Kafka of one node, on 127.0.0.1. ``port`` 0 takes a free one; ``settings`` go over server.properties.
+    """An Apache Kafka of one node, on 127.0.0.1. ``port`` 0 takes a free one; ``settings`` go over server.properties,
+    ``jvm`` are further arguments of Java.
 
     As a context manager it starts on entry and is gone, data and all, on exit. Not for use by several threads.
     """
 
-    def __init__(self, port: int = 0, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, port: int = 0, settings: Mapping[str, str] | None = None, jvm: Sequence[str] = ()) -> None:
         self.port = port or free_port()
         self.controller_port = free_port(but=self.port)
         self._settings = dict(settings or {})
+        self._jvm = list(jvm)
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._caretaker: subprocess.Popen[bytes] | None = None
@@ -200,7 +202,7 @@ class Broker:
         if port_taken(self.port):
             raise BrokerError(f"port {self.port} of 127.0.0.1 is taken: choose another with --port")
         command = [java, "-Xmx512m", "-Djava.awt.headless=true", f"-Dlog4j2.configurationFile={HERE}/log4j2.properties"]
-        command += ["-cp", f"{jars}/*"]
+        command += [*self._jvm, "-cp", f"{jars}/*"]
         try:
             if self._folder is None:
                 self._make_folder(command)

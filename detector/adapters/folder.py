@@ -1,5 +1,7 @@
 """A model as a folder: ``model.onnx``, ``manifest.json``, ``streams.npz`` and what the trainer adds (``report.html``).
 
+``manifest.json`` holds the SHA-256 of what decides; ``manifest.sig``, where the model was signed, stands for all of it.
+
 Nothing in it is pickled. A folder is replaced whole: written beside its place, then renamed.
 """
 
@@ -10,49 +12,104 @@ import io
 import json
 import os
 import shutil
+import stat
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from pydantic import ValidationError
 
+from detector.adapters import npz
+from detector.adapters.npz import BadArraysError
+from detector.adapters.signature import check_signature, read_keys
+from detector.engine.graph import MOST_BYTES
 from detector.engine.model import Model, StreamValues
 from detector.engine.tails import Tail
 from schemas.errors import ModelError, UserError
-from schemas.manifest import Manifest
+from schemas.manifest import MANIFEST_VERSION, Manifest
 
 GRAPH = "model.onnx"
 MANIFEST = "manifest.json"
 STREAMS = "streams.npz"
 
 
-def read_model(path: str | Path) -> Model:
-    """The model in a folder. Raises ModelError where it is none, is damaged, or has another format version."""
+#: Bytes of each file, at most; they are read whole.
+LIMITS = {MANIFEST: 16 << 20, GRAPH: MOST_BYTES, STREAMS: npz.MOST_BYTES}
+
+#: Bytes of any other file: reports, weights.
+LIMIT = 1 << 30
+
+#: Pages can be made again from what else is there (`trainer report`), and decide nothing.
+UNHASHED = ".html"
+
+
+def read_model(path: str | Path, trusted_keys: str | None = None) -> Model:
+    """The model in a folder. Raises ModelError where it is none, is damaged, or has another format version.
+
+    Every file is compared with its SHA-256 in the manifest before anything in it is looked at. ``trusted_keys``: file
+    or folder of public keys, one of which must have signed the manifest; SettingsError where there are none.
+    """
     folder = Path(path)
     if not folder.is_dir():
         raise ModelError(f"no model folder at {folder}: make one with `trainer fit … --out {folder}`")
+    said = _read(folder / MANIFEST)
+    if trusted_keys is not None:
+        check_signature(folder, said, read_keys(trusted_keys))
+    manifest = _manifest(folder, said)
+    if trusted_keys is not None and STREAMS not in manifest.files:
+        raise ModelError(
+            f"{folder} was made before {STREAMS} had its hash in {MANIFEST}, so that its signature does not cover it: "
+            "fit the model again"
+        )
+    graph = _read(folder / GRAPH)
+    if hashlib.sha256(graph).hexdigest() != manifest.graph_sha256:
+        raise ModelError(f"{folder / GRAPH} is not the graph that {MANIFEST} names: fit the model again")
+    packed = read_file(folder, STREAMS, manifest)
     try:
-        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-        graph = (folder / GRAPH).read_bytes()
-        streams = _unpack((folder / STREAMS).read_bytes())
+        streams = _unpack(packed, len(manifest.channels))
+    except BadArraysError as error:
+        raise ModelError(f"{folder / STREAMS} is damaged ({error}): fit the model again") from error
+    return Model(manifest, graph, streams)
+
+
+def read_file(folder: str | Path, name: str, manifest: Manifest) -> bytes:
+    """A file of a model folder. Raises ModelError where it is not the one that the manifest names, or is missing.
+
+    Manifests of version 2 name no file but the graph.
+    """
+    place = Path(folder) / name
+    data, wanted = _read(place), manifest.files.get(name)
+    if wanted is None and manifest.format_version > 2:
+        raise ModelError(f"{place} is not a file that {MANIFEST} names: fit the model again")
+    if wanted is not None and hashlib.sha256(data).hexdigest() != wanted:
+        raise ModelError(f"{place} is not the file that {MANIFEST} names: fit the model again")
+    return data
+
+
+def _read(path: Path) -> bytes:
+    """The bytes of an ordinary file that is not absurdly large."""
+    most = LIMITS.get(path.name, LIMIT)
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for, for ever
+            raise ModelError(f"{path} is no ordinary file: fit the model again")
+        if found.st_size > most:
+            raise ModelError(f"{path} has {found.st_size:,} bytes, more than {most:,}: it is no model's")
+        return path.read_bytes()
     except FileNotFoundError as error:
-        raise ModelError(f"{folder} is no model folder: {Path(error.filename).name} is missing") from error
+        raise ModelError(f"{path.parent} is no model folder: {path.name} is missing") from error
     except OSError as error:
-        raise ModelError(f"{folder} cannot be read: {error.strerror}") from error
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _manifest(folder: Path, said: bytes) -> Manifest:
+    try:
+        return Manifest.model_validate_json(said)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ModelError(f"{folder / MANIFEST}: {where}: {first['msg']}: fit the model again") from error
-    except (ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{folder / STREAMS} is damaged ({error}): fit the model again") from error
-    if hashlib.sha256(graph).hexdigest() != manifest.graph_sha256:
-        raise ModelError(f"{folder / GRAPH} is not the graph that {MANIFEST} names: fit the model again")
-    sizes = {len(streams.names), *streams.threshold.shape, *streams.factor.shape}
-    if streams.loc.shape != (len(streams.names), len(manifest.channels)) or len(sizes) > 1:
-        raise ModelError(f"{folder / STREAMS} does not fit {MANIFEST}: fit the model again")
-    return Model(manifest, graph, streams)
 
 
 def check_target(path: str | Path) -> None:
@@ -83,12 +140,10 @@ def write_model(model: Model, path: str | Path, extra: Mapping[str, bytes] | Non
     """Write a model folder, replacing the model that is there; ``extra``: further files by name."""
     check_target(path)
     folder = Path(path).resolve()  # behind a link, the folder it means
-    files = {
-        GRAPH: model.graph,
-        STREAMS: _pack(model.streams),
-        **(extra or {}),
-        MANIFEST: model.manifest.model_dump_json(indent=2).encode() + b"\n",
-    }
+    files = {STREAMS: _pack(model.streams), **(extra or {})}
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items() if not name.endswith(UNHASHED)}
+    manifest = model.manifest.model_copy(update={"format_version": MANIFEST_VERSION, "files": hashes})
+    files |= {GRAPH: model.graph, MANIFEST: manifest.model_dump_json(indent=2).encode() + b"\n"}
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         aside.chmod(0o755)
@@ -141,18 +196,40 @@ def _pack(streams: StreamValues) -> bytes:
     return buffer.getvalue()
 
 
-def _unpack(data: bytes) -> StreamValues:
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return StreamValues(
-            names=tuple(str(name) for name in arrays["names"]),
-            loc=arrays["loc"],
-            scale=arrays["scale"],
-            threshold=arrays["threshold"],
-            factor=arrays["factor"],
-            group_loc=arrays["group_loc"],
-            group_scale=arrays["group_scale"],
-            noise=arrays.get("noise"),  # of a model fitted before there was any
-            tail=Tail(arrays["tail_level"], arrays["tail_rate"]),
-            tail_score=arrays["tail_score"],
-            tail_p=arrays["tail_p"],
-        )
+#: Arrays of streams.npz: their type (U text, f numbers), and their shape by S streams, C channels, K and T points.
+ARRAYS = {
+    "names": ("U", "S"), "loc": ("f", "SC"), "scale": ("f", "SC"), "threshold": ("f", "S"), "factor": ("f", "S"),
+    "group_loc": ("f", "C"), "group_scale": ("f", "C"), "noise": ("f", "C"),
+    "tail_level": ("f", "K"), "tail_rate": ("f", "K"), "tail_score": ("f", "T"), "tail_p": ("f", "T"),
+}  # fmt: skip
+
+#: Of a model fitted before there was any.
+OPTIONAL = ("noise",)
+
+
+def _unpack(data: bytes, channels: int) -> StreamValues:
+    """Raises BadArraysError where an array is missing, or has another type or shape than ``ARRAYS`` says."""
+    arrays = npz.read_arrays(data, ARRAYS)
+    sizes = {"C": channels}
+    for name, (kind, axes) in ARRAYS.items():
+        if name not in arrays:
+            if name in OPTIONAL:
+                continue
+            raise BadArraysError(f"{name} is missing")
+        found = arrays[name]
+        wanted = tuple(sizes.setdefault(axis, size) for axis, size in zip(axes, found.shape, strict=False))
+        if found.dtype.kind != kind or found.ndim != len(axes) or found.shape != wanted:
+            raise BadArraysError(f"{name} does not fit {MANIFEST}")
+    return StreamValues(
+        names=tuple(arrays["names"].tolist()),
+        loc=arrays["loc"],
+        scale=arrays["scale"],
+        threshold=arrays["threshold"],
+        factor=arrays["factor"],
+        group_loc=arrays["group_loc"],
+        group_scale=arrays["group_scale"],
+        noise=arrays.get("noise"),
+        tail=Tail(arrays["tail_level"], arrays["tail_rate"]),
+        tail_score=arrays["tail_score"],
+        tail_p=arrays["tail_p"],
+    )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import socket
 import socketserver
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Any
 
@@ -20,8 +23,19 @@ log = logging.getLogger(__name__)
 
 TEXT = "text/plain; charset=utf-8"
 
-# Seconds that a client may keep a connection without saying anything: each has a thread of its own.
-CLIENT_TIMEOUT_S = 10.0
+# Seconds that a request may take in all, however slowly it comes or is read: each has a thread of its own. A probe of
+# Kubernetes waits 1 s by default, a scrape of Prometheus 10.
+REQUEST_S = 10.0
+
+# Bytes of a request: a line and some headers of a browser have 1 or 2 kB.
+REQUEST_BYTES = 16_384
+
+# Connections at a time. Where there are more, the oldest is ended: so whoever opens many and says nothing keeps out
+# neither probes nor scrapes, which are answered within milliseconds.
+MOST_CONNECTIONS = 32
+
+# Where nobody else can connect from.
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Health:
@@ -58,7 +72,7 @@ class Health:
 
 
 class HealthServer:
-    """Serves ``address`` (HOST:PORT, [IPv6]:PORT; port 0 takes a free one) on a daemon thread.
+    """Serves ``address`` (PORT: of 127.0.0.1; HOST:PORT, [IPv6]:PORT; port 0 takes a free one) on a daemon thread.
 
     Raises SettingsError where the address is none, is taken or is not this host's.
     """
@@ -80,6 +94,8 @@ class HealthServer:
             target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="health", daemon=True
         )
         self._thread.start()
+        if not is_loopback(host):
+            log.warning("--http %s: whoever reaches this port can read health and metrics: there is no login", address)
         log.info("health and metrics at http://%s:%d", f"[{host}]" if ":" in host else host, self.port)
 
     @property
@@ -103,21 +119,55 @@ class HealthServer:
 
 
 def parse_address(address: str) -> tuple[str, int]:
-    """Host and port of HOST:PORT. Raises SettingsError.
+    """Host and port of HOST:PORT; a port alone is 127.0.0.1's. Raises SettingsError.
 
-    >>> parse_address("127.0.0.1:9100"), parse_address("[::1]:0")
-    (('127.0.0.1', 9100), ('::1', 0))
+    >>> parse_address("9100"), parse_address("0.0.0.0:9100"), parse_address("[::1]:0")
+    (('127.0.0.1', 9100), ('0.0.0.0', 9100), ('::1', 0))
     """
     host, _, port = address.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
-    plain = host[1:-1] if bracketed else host
+    plain = (host[1:-1] if bracketed else host) or ("" if bracketed else LOOPBACK[0])
     fits = port.isascii() and port.isdigit() and int(port) <= 65535
     if not fits or not plain or (":" in plain) != bracketed:
-        raise SettingsError(f"--http {address}: write HOST:PORT, as 127.0.0.1:9100, 0.0.0.0:9100 or [::1]:9100")
+        raise SettingsError(f"--http {address}: write PORT, or HOST:PORT as 0.0.0.0:9100 or [::1]:9100")
     return plain, int(port)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can connect to it."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host in LOOPBACK
+
+
 class _Server(ThreadingHTTPServer):
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._open: dict[socket.socket, float] = {}  # since when, time.monotonic; the oldest first
+        self._guard = threading.Lock()
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._guard:
+            self._open[request] = time.monotonic()
+            if len(self._open) > MOST_CONNECTIONS:
+                oldest = next(iter(self._open))
+                del self._open[oldest]
+                _end(oldest)
+        super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        """Called by the base between requests, several times a second."""
+        late = time.monotonic() - REQUEST_S
+        with self._guard:
+            for request in [request for request, since in self._open.items() if since < late]:
+                _end(request)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._guard:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
+
     def server_bind(self) -> None:
         # HTTPServer's own looks the host's name up, which can take seconds where there is no name server.
         socketserver.TCPServer.server_bind(self)
@@ -127,6 +177,34 @@ class _Server(ThreadingHTTPServer):
         log.debug("a request from %s failed", client_address, exc_info=True)  # clients that hang up are no news
 
 
+def _end(request: socket.socket) -> None:
+    """Wake the thread that serves it, which then closes it."""
+    with suppress(OSError):  # the client was faster
+        request.shutdown(socket.SHUT_RDWR)
+
+
+class _Bounded(io.BufferedIOBase):
+    """A request as it comes; more of it than ``REQUEST_BYTES`` is an OSError, which ends the connection."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._left = file, REQUEST_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        if not self._left:
+            raise OSError(f"a request of more than {REQUEST_BYTES} bytes")
+        most = self._left if size is None or size < 0 else min(size, self._left)
+        line: bytes = self._file.readline(most)
+        self._left -= len(line)
+        return line
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
 class _Server6(_Server):
     address_family = socket.AF_INET6
 
@@ -134,8 +212,12 @@ class _Server6(_Server):
 class _Handler(BaseHTTPRequestHandler):
     metrics: Metrics
     health: Health
-    timeout = CLIENT_TIMEOUT_S
+    timeout = REQUEST_S
     server_version, sys_version = "residual", ""
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = _Bounded(self.rfile)
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]

@@ -25,15 +25,19 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka import errors as vendor
 from kafka.admin import OffsetSpec
 
-from detector.adapters.kafka_clients import Clients, patiently
-from detector.adapters.kafka_commands import FETCH_WAIT_MS, CommandsTopic
+from detector.adapters.kafka_batches import Record
+from detector.adapters.kafka_clients import RESTORE, Clients, patiently
+from detector.adapters.kafka_commands import FETCH_WAIT_MS, CommandsTopic, left_out
 from detector.adapters.kafka_errors import VENDOR, translate
 from detector.adapters.kafka_member import Member
 from detector.adapters.kafka_publisher import Outdated, Publisher, from_metadata
+from detector.adapters.kafka_rights import check_rights, of_detector
 from detector.adapters.kafka_state import StateTopic
-from detector.adapters.kafka_topics import Topics, ensure_topics
-from detector.adapters.port import Commands, Committed, Records, Transaction, Watch, unwatched
-from schemas.errors import Rebalanced, TopicError
+from detector.adapters.kafka_topics import Topics, describe, ensure_topics, grow_state
+from detector.adapters.partitioner import partition_of
+from detector.adapters.port import Commands, Committed, Damaged, Records, Transaction, Watch, unwatched
+from schemas.dead_letter import Reason
+from schemas.errors import Rebalanced
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +81,8 @@ class KafkaLog:
         transaction_timeout_s: float = 10.0,
         # a rebalance waits this long for a member that is busy, and a member that is busy for longer is thrown out
         max_poll_interval_s: float = 300.0,
+        # what is damaged on the broker is passed over; else it ends the process
+        skip_corrupt: bool = False,
         client: Mapping[str, Any] | None = None,
     ) -> None:
         deadline = time.monotonic() + startup_timeout_s
@@ -90,10 +96,16 @@ class KafkaLog:
         self._clients = Clients(bootstrap_servers, f"residual-{replica}", client)
         try:
             self._admin = self._open_admin(deadline)
+            rights = of_detector(topics)
+            patiently(lambda: check_rights(self._admin, rights), "asking for the rights to the topics", 10)
             counts = patiently(lambda: ensure_topics(self._admin, topics, deadline), "looking for the topics", 10)
+            patiently(lambda: check_rights(self._admin, rights), "asking for the rights to the topics", 10)
             self._partitions = [TopicPartition(readings_topic, p) for p in range(counts[readings_topic])]
             self._consumer = self._clients.consumer(
                 deadline,
+                # what a sender made unreadable is bad input like any other
+                passes=lambda damaged: skip_corrupt or damaged.reason is not Reason.CORRUPT,
+                advice=f"{RESTORE}, or pass over it with --skip-corrupt",
                 group_id=group_id,
                 # a lasting name keeps its partitions over a restart within the session's time-out (KIP-345)
                 group_instance_id=replica_id,
@@ -110,7 +122,9 @@ class KafkaLog:
             self._closers.append(lambda: self._state.close(int(CLOSE_S * 1000)))
             with self._asking(f"reading {state_topic}"):
                 self._state.peek(range(len(self._partitions)))
-            self._commands = CommandsTopic(self._clients.consumer(deadline, FETCH_WAIT_MS), commands_topic)
+            self._commands = CommandsTopic(
+                self._clients.consumer(deadline, FETCH_WAIT_MS, passes=left_out), commands_topic
+            )
             self._closers.append(lambda: self._commands.close(int(CLOSE_S * 1000)))
             self._publisher = Publisher(
                 self._clients,
@@ -145,15 +159,25 @@ class KafkaLog:
                 return []
         return [_records(tp.partition, records) for tp, records in found.items()]
 
+    def take_damaged(self) -> list[Damaged]:
+        """See ``Log.take_damaged``."""
+        return self._member.take_damaged()
+
     def take_assignment(self) -> frozenset[int] | None:
-        """See ``Log.take_assignment``."""
+        """See ``Log.take_assignment``. Where the topic has grown, the state topic grows with it."""
         taken = self._member.take()
         if taken and max(taken) >= len(self._partitions):
-            raise TopicError(
-                f"the readings topic {self.topic} has grown beyond {len(self._partitions)} partitions, and the state "
-                f"topic {self._state.topic} has not: stop all replicas, give it as many, and start again"
-            )
+            self._grow()
         return taken
+
+    def _grow(self) -> None:
+        count = self._ask_admin(
+            lambda: grow_state(self._admin, self.topic, self._state.topic, time.monotonic() + self._patience_s),
+            f"growing {self._state.topic}",
+        )
+        log.info("the readings topic %s has %d partitions now, it had %d", self.topic, count, len(self._partitions))
+        self._partitions = [TopicPartition(self.topic, p) for p in range(count)]
+        self._publisher.renew()
 
     def start(self, partition: int, offset: int) -> None:
         """See ``Log.start``."""
@@ -166,7 +190,19 @@ class KafkaLog:
     def positions(self) -> dict[int, int]:
         """See ``Log.positions``."""
         with self._asking("asking for positions"):
-            return {p: self._consumer.position(TopicPartition(self.topic, p)) for p in self._member.started}
+            return self._member.positions()
+
+    def again(self) -> None:
+        """See ``Log.again``."""
+        self._member.again()
+
+    def place_of(self, key: bytes, partitions: int) -> int:
+        """See ``Log.place_of``."""
+        return partition_of(key, partitions)
+
+    def describe(self) -> tuple[str, int]:
+        """See ``Log.describe``."""
+        return self._ask_admin(lambda: describe(self._admin, self.topic), f"looking for the topic {self.topic}")
 
     # -- what is there ---------------------------------------------------------------------------------------------
 
@@ -250,7 +286,11 @@ class KafkaLog:
             return
         if not transaction.offsets:
             raise ValueError("a transaction needs offsets: by them the broker checks the member's right to commit")
-        identity = self._member.identity
+        try:
+            identity = self._member.identity
+        except Rebalanced:
+            self._member.again()
+            raise
         try:
             self._publisher.publish(transaction, identity, watch)
         except Outdated:
@@ -288,11 +328,11 @@ class KafkaLog:
             raise ours from error
 
 
-def _records(partition: int, records: list[Any]) -> Records:
+def _records(partition: int, records: list[Record]) -> Records:
     return Records(
         partition,
         [record.offset for record in records],
-        [-1 if record.timestamp is None else record.timestamp for record in records],
+        [record.timestamp for record in records],
         [record.key for record in records],
         [record.value for record in records],
     )

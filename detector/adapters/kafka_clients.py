@@ -10,19 +10,21 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka import errors as vendor
-from kafka.consumer.fetcher import Fetcher
-from kafka.coordinator.assignors.range import RangePartitionAssignor
-from kafka.net.compat import KafkaNetClient
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
-from detector.adapters.kafka_errors import ACCESS, VENDOR, translate
+from detector.adapters.kafka_batches import CheckedConsumer
+from detector.adapters.kafka_connect import Client, Strict
+from detector.adapters.kafka_errors import VENDOR, translate
 from detector.adapters.kafka_topics import MAX_MESSAGE_BYTES
+from detector.adapters.port import Damaged
 from schemas.errors import BrokerUnavailable, SettingsError
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,9 @@ DELIVERY_TIMEOUT_MS = 35_000
 # first, so this bounds how soon a restored partition flows; the default is 500.
 FETCH_WAIT_MS = 100
 
+# Milliseconds after which a consumer asks again which partitions a topic has: so soon is one that was added watched.
+METADATA_MAX_AGE_MS = 30_000
+
 # Bytes of a fetch per partition: thousands of readings, so that a backlog is read at full speed (default 1 MiB).
 PARTITION_FETCH_BYTES = 4 * 1024 * 1024
 
@@ -59,9 +64,13 @@ PARTITION_FETCH_BYTES = 4 * 1024 * 1024
 BATCH_BYTES = 256 * 1024
 
 
-# Logins at which a broker has to hang up, in a row, before they count as refused: it takes about 3 s, and one that is
-# being started or stopped does so once or twice.
-LOGINS = 6
+#: What to do about records that a broker has and nobody can read.
+RESTORE = "if starting again does not help, restore the partition from another copy"
+
+
+# Seconds between two attempts at a question, the first and the longest; each is twice the one before, less a random
+# part of at most half.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 
 
 class Clients:
@@ -76,34 +85,46 @@ class Clients:
             "request_timeout_ms": REQUEST_TIMEOUT_MS,
             **(security or {}),
         }
+        self._reached = False  # until then what refuses a connection counts as ours to say, later as the client's
 
     def admin(self, deadline: float) -> KafkaAdminClient:
         """An admin client; raises BrokerUnavailable where no broker answers before ``deadline`` (monotonic)."""
-        admin = self._open(KafkaAdminClient, deadline, kafka_client=_Strict)
+        admin = self._open(KafkaAdminClient, deadline)
         version = admin._manager.broker_version
         if version < OLDEST_BROKER:
             admin.close()
             raise SettingsError(f"{self.servers} runs Kafka {'.'.join(map(str, version))}: 2.5 or newer is needed")
         return admin
 
-    def consumer(self, deadline: float, fetch_wait_ms: int = FETCH_WAIT_MS, **config: Any) -> KafkaConsumer:
-        """A consumer that sees what is committed and nothing else, and leaves offsets alone."""
-        consumer = self._open(
-            KafkaConsumer,
+    def consumer(
+        self,
+        deadline: float,
+        fetch_wait_ms: int = FETCH_WAIT_MS,
+        *,
+        passes: Callable[[Damaged], bool] = lambda _: False,
+        advice: str = RESTORE,
+        **config: Any,
+    ) -> CheckedConsumer:
+        """A consumer that sees what is committed and nothing else, and leaves offsets alone.
+
+        ``passes``, ``advice``: what of that which cannot be read it gets past, see ``CheckedConsumer``.
+        """
+        return self._open(
+            CheckedConsumer,
             deadline,
+            passes=passes,
+            advice=advice,
             isolation_level="read_committed",  # only then does the client also ask for stable offsets (require_stable)
             enable_auto_commit=False,
             auto_offset_reset="none",  # where to start, and what to do when records are gone, is the service's decision
             allow_auto_create_topics=False,
-            partition_assignment_strategy=[RangePartitionAssignor],
+            partition_assignment_strategy=[CooperativeStickyAssignor],  # KIP-429: who keeps a partition keeps its state
+            metadata_max_age_ms=METADATA_MAX_AGE_MS,
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
             fetch_max_wait_ms=fetch_wait_ms,
-            check_crcs=True,
             metrics_enabled=False,  # they cost per record, and nobody reads them
             **config,
         )
-        consumer._fetcher.PartitionRecords = FetchedRecords
-        return consumer
 
     def producer(self, deadline: float, transactional_id: str, transaction_timeout_ms: int) -> KafkaProducer:
         """A producer that has fenced off every earlier one with this id, and ended the transaction it left open."""
@@ -144,9 +165,15 @@ class Clients:
         )
 
     def _open(self, client: Callable[..., T], deadline: float, **config: Any) -> T:
+        tokens = self._common.get("sasl_oauth_token_provider")
+        if tokens is not None and not self._reached:
+            tokens.ready(deadline)  # here: on the client's own thread an endpoint that is down would go unnoticed
         left_s = max(deadline - time.monotonic(), 1.0)
+        kind = Client if self._reached else Strict
         try:
-            return _opened(client, {**self._common, **config, "bootstrap_timeout_ms": int(left_s * 1000)})
+            made = _opened(client, kind, {**self._common, **config, "bootstrap_timeout_ms": int(left_s * 1000)})
+            self._reached = True
+            return made
         except (vendor.KafkaTimeoutError, vendor.KafkaConnectionError) as error:
             raise BrokerUnavailable(
                 f"no Kafka broker answered at {self.servers} within {left_s:.0f} s: "
@@ -158,12 +185,11 @@ class Clients:
             raise SettingsError(f"connecting to {self.servers}: {error}") from error
 
 
-def _opened(client: Callable[..., T], config: dict[str, Any]) -> T:
+def _opened(client: Callable[..., T], kind: type[Client], config: dict[str, Any]) -> T:
     """A client; where it cannot be made, its thread and its sockets are not left behind."""
-    kind = config.pop("kafka_client", KafkaNetClient)
     made = []
 
-    def connection(**settings: Any) -> KafkaNetClient:
+    def connection(**settings: Any) -> Client:
         made.append(kind(**settings))
         return made[-1]
 
@@ -176,50 +202,19 @@ def _opened(client: Callable[..., T], config: dict[str, Any]) -> T:
         raise
 
 
-class FetchedRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
-    """What was fetched of a partition, where compaction may have emptied the end of a transaction.
+def read_from(consumer: KafkaConsumer, tp: TopicPartition, offset: int) -> None:
+    """Deliver an assigned partition from an offset on, whether it was paused or not.
 
-    Such a batch is kept for its place in the log when the record in it, which said how the transaction ended, is gone;
-    kafka-python 3.0.12 looks for that record and breaks off with a RuntimeError: no reader would ever come past it.
+    Records that kafka-python 3.0.12 has fetched of a partition that is then paused are parked, and no more are fetched
+    while they are. It takes them back only where no other partition's records came in between: else the partition
+    stands still for ever. Whoever names an offset has no use for them, so they are dropped here. Raises KeyError or
+    ValueError where the partition is not assigned (any more).
     """
-
-    def _contains_abort_marker(self, batch: Any) -> bool:
-        return bool(batch._num_records > 0 and super()._contains_abort_marker(batch))
-
-
-class _Strict(KafkaNetClient):  # type: ignore[misc]
-    """Gives up where the login is refused: kafka-python 3.0.12 goes on until its time-out, then says nobody answered.
-
-    Often it does not even read the refusal, since the end of the connection comes with it: so a broker that hangs up
-    at the login several times in a row has refused it. Only for the first connection; later on a refusal may pass.
-    """
-
-    def __init__(self, **configs: Any) -> None:
-        super().__init__(**configs)
-        connect = self._manager.get_connection
-        refused: list[Exception] = []
-
-        hung_up: list[Exception] = []
-        with_login = configs.get("sasl_mechanism") is not None
-
-        def note(error: Exception) -> None:
-            if isinstance(error, ACCESS):
-                refused.append(error)
-            elif with_login and "socket disconnected" in str(error):
-                hung_up.append(error)
-                if len(hung_up) == LOGINS:
-                    refused.append(vendor.SaslAuthenticationFailedError(f"the broker hung up at {LOGINS} logins"))
-            else:
-                hung_up.clear()
-
-        def get_connection(*args: Any, **kwargs: Any) -> Any:
-            if refused:
-                raise refused[0]
-            connection = connect(*args, **kwargs)
-            connection.init_future.add_errback(note)
-            return connection
-
-        self._manager.get_connection = get_connection
+    consumer.seek(tp, offset)
+    consumer.resume(tp)
+    fetcher = consumer._fetcher
+    fetcher._paused_completed_fetches.pop(tp, None)
+    fetcher._paused_partition_records.pop(tp, None)
 
 
 def discard(producer: KafkaProducer) -> None:
@@ -238,7 +233,7 @@ def patiently(call: Callable[[], T], where: str, patience_s: float, renew: Calla
 
     ``renew`` is called before each new attempt.
     """
-    deadline = time.monotonic() + patience_s
+    deadline, pause_s = time.monotonic() + patience_s, FIRST_PAUSE_S
     while True:
         try:
             return call()
@@ -246,7 +241,8 @@ def patiently(call: Callable[[], T], where: str, patience_s: float, renew: Calla
             if not error.retriable or time.monotonic() > deadline:
                 raise translate(error, where) from error
             log.debug("%s: %s", where, error)
-            time.sleep(0.1)
+            time.sleep(pause_s * random.uniform(0.5, 1))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             if renew is not None:
                 renew()
         except VENDOR as error:

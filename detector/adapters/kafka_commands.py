@@ -11,9 +11,11 @@ from kafka import errors as vendor
 
 from detector.adapters.kafka_clients import Clients
 from detector.adapters.kafka_errors import VENDOR, translate
+from detector.adapters.kafka_rights import WRITE, check_rights
 from detector.adapters.kafka_topics import COMMANDS_PARTITIONS, look_up
-from detector.adapters.port import Commands
+from detector.adapters.port import Commands, Damaged
 from schemas.command import Command
+from schemas.dead_letter import Reason
 from schemas.errors import BrokerUnavailable, ResidualError, TopicError
 
 log = logging.getLogger(__name__)
@@ -24,6 +26,14 @@ FETCH_WAIT_MS = 2000
 
 # Records of one look. Operators say less in a year; a program that says more has to wait its turn.
 MOST = 500
+
+
+def left_out(damaged: Damaged) -> bool:
+    """Whether to pass over what nobody can read, with a word in the log: where it came like that it is no command."""
+    if damaged.reason is Reason.CORRUPT:
+        return False
+    log.warning("commands %d to %d cannot be read and are ignored: %s", damaged.first, damaged.next - 1, damaged.why)
+    return True
 
 
 class CommandsTopic:
@@ -86,6 +96,7 @@ def publish(clients: Clients, topic: str, command: Command, patience_s: float) -
 def _check(clients: Clients, topic: str, deadline: float) -> None:
     admin = clients.admin(deadline)
     try:
+        check_rights(admin, {topic: (WRITE,)})
         count = look_up(admin, topic)
     except ResidualError:
         raise

@@ -131,6 +131,14 @@ UNAVAILABLE = (
     OSError,
 )
 
+#: What an authorizer refused, by the right that is lacking.
+RIGHTS = (
+    (errors.GroupAuthorizationFailedError, "this user lacks Read on the consumer group"),
+    (errors.TransactionalIdAuthorizationFailedError, "this user lacks Write on its transactional ids (GROUP-ID-…)"),
+    (errors.ClusterAuthorizationFailedError, "this user lacks a right to the cluster"),
+    (errors.TopicAuthorizationFailedError, "this user lacks a right to a topic"),
+)
+
 #: In the order in which they are tried: what an error says to the operator, from the most to the least specific.
 _GROUPS: tuple[tuple[type[ResidualError], tuple[type[Exception], ...], str], ...] = (
     (AccessError, ACCESS, "check the credentials and the permissions of this user"),
@@ -151,6 +159,11 @@ def translate(error: Exception, where: str) -> ResidualError:
     if isinstance(error, ResidualError):
         return error
     cause = _cause(error)
+    for lacking, lack in RIGHTS:
+        if isinstance(cause, lacking):
+            named = next((", ".join(sorted(a)) for a in cause.args if isinstance(a, set | frozenset | list)), "")
+            lack += f" ({named})" if named else ""
+            return AccessError(f"{where}: {lack}; allow it with kafka-acls.sh (SECURITY.md lists what is needed)")
     for ours, theirs, advice in _GROUPS:
         if isinstance(cause, theirs):
             return ours(f"{where}: {_text(cause)}; {advice}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -12,7 +13,8 @@ from kafka import KafkaProducer, TopicPartition
 from kafka import errors as vendor
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
-from detector.adapters.kafka_clients import DELIVERY_TIMEOUT_MS, Clients, discard
+from detector.adapters import kafka_bulk
+from detector.adapters.kafka_clients import BATCH_BYTES, DELIVERY_TIMEOUT_MS, Clients, discard
 from detector.adapters.kafka_errors import translate
 from detector.adapters.kafka_state import StateTopic
 from detector.adapters.kafka_topics import Topics
@@ -86,6 +88,11 @@ class Publisher:
         self._state.written(owner)
         self._failures = 0
 
+    def renew(self) -> None:
+        """Connect anew: a client does not look again for the partitions of a topic that it knows."""
+        discard(self._producer)
+        self._producer = self._connect(time.monotonic() + self._patience_s)
+
     def _await(self, answer: Any, deadline: float) -> None:
         """Wait for the coordinator's answer, for as long as the transaction may last: after that it is ended anyway.
 
@@ -102,7 +109,7 @@ class Publisher:
 
     def _send(self, producer: KafkaProducer, transaction: Transaction) -> list[Any]:
         futures = [producer.send(self._topics.alerts, value=value, key=key) for key, value in transaction.alerts]
-        futures += [self._send_dead_letter(producer, letter) for letter in transaction.dead_letters]
+        futures += kafka_bulk.send(producer, self._topics.dead_letters, _rows(transaction.dead_letters), BATCH_BYTES)
         # the owner's record goes first: the look at the start sees a partition's first record only
         owner = self._state.owner_records(record.partition for record in transaction.state)
         futures += [
@@ -110,14 +117,6 @@ class Publisher:
             for record in [*owner, *transaction.state]
         ]
         return futures
-
-    def _send_dead_letter(self, producer: KafkaProducer, letter: DeadLetter) -> Any:
-        key, value = letter.key, letter.body()
-        if key is None and value is None:
-            key = b""  # the client takes no record with neither
-        elif key is not None:
-            key = key[:MAX_KEY_BYTES]
-        return producer.send(self._topics.dead_letters, value=value, key=key, headers=letter.headers())
 
     def _offsets(self, offsets: Mapping[int, Committed]) -> dict[TopicPartition, OffsetAndMetadata]:
         return {TopicPartition(self._topics.readings, p): to_metadata(committed) for p, committed in offsets.items()}
@@ -167,13 +166,26 @@ class Publisher:
             raise translate(error, f"starting the producer {self._id}") from error
 
 
+def _rows(letters: Iterable[DeadLetter]) -> dict[int, list[kafka_bulk.Row]]:
+    """Dead letters as records, by the partition that they came from."""
+    rows: dict[int, list[kafka_bulk.Row]] = defaultdict(list)
+    for letter in letters:
+        key, value = letter.key, letter.body()
+        if key is not None:
+            key = key[:MAX_KEY_BYTES]
+        elif value is None:
+            key = b""  # a record with neither says nothing to anybody
+        rows[letter.partition].append((key, value, letter.headers()))
+    return rows
+
+
 class Outdated(Rebalanced):
     """The broker has refused our generation: whatever is owned will be assigned anew."""
 
 
 def to_metadata(committed: Committed) -> OffsetAndMetadata:
     """What is committed to Kafka: the offset, and R with a version in its metadata."""
-    said = {"v": METADATA_VERSION, "replay_from": committed.replay_from}
+    said = {"v": METADATA_VERSION, "replay_from": committed.replay_from, "topic": committed.topic_id}
     return OffsetAndMetadata(committed.offset, orjson.dumps(said).decode(), -1)
 
 
@@ -182,7 +194,7 @@ def from_metadata(found: OffsetAndMetadata) -> Committed:
     try:
         said = orjson.loads(found.metadata or "")
         if said["v"] == METADATA_VERSION and 0 <= said["replay_from"] <= found.offset:
-            return Committed(found.offset, int(said["replay_from"]))
+            return Committed(found.offset, int(said["replay_from"]), said.get("topic"))
     except (ValueError, TypeError, KeyError):
         pass
     return Committed(found.offset, None)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from kafka import KafkaConsumer, TopicPartition
 
+from detector.adapters.kafka_clients import read_from
 from detector.adapters.port import StateRecord
 from schemas.errors import BrokerUnavailable, TopicError
 
@@ -105,7 +106,7 @@ class StateTopic:
         self._reader.unsubscribe()
         self._reader.assign(tps)
         for tp in tps:
-            self._reader.seek(tp, first[tp])
+            read_from(self._reader, tp, first[tp])
 
     def _check(self, partition: int, owner: bytes | None) -> None:
         if owner is None:

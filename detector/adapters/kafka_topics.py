@@ -11,7 +11,7 @@ from typing import Any
 from kafka import KafkaAdminClient
 from kafka import errors as vendor
 
-from detector.adapters.kafka_errors import translate
+from detector.adapters.kafka_errors import VENDOR, translate
 from schemas.errors import AccessError, BrokerUnavailable, TopicError
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,11 @@ STATE_SEGMENT_BYTES = 1_048_576
 # Seconds to look again before a topic counts as missing: one that was made a moment ago is not known to every broker
 # yet, and "missing" tells a supervisor not to start again.
 LOOK_S = 3.0
+
+
+# Seconds for which a topic that was there has to be missing before it counts as deleted: that ends the process for
+# good, and a broker that has just started may not know of it for a moment.
+GONE_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +65,14 @@ def ensure_topics(admin: KafkaAdminClient, topics: Topics, deadline: float) -> d
         _create(admin, missing)
         _wait(admin, list(missing), deadline)
         found = _look_for(admin, topics, set(missing))
-    count = found.get(topics.state)
-    if count != partitions:
+    count = found.get(topics.state, 0)
+    if count > partitions:
         raise TopicError(
-            f"the state topic {topics.state} has {count} partitions and {topics.readings} has {partitions}: they must "
-            "be equal; name another with --state-topic, or use another --group-id"
+            f"the state topic {topics.state} has {count} partitions and {topics.readings} has {partitions}: it may not "
+            "have more; name another with --state-topic, or use another --group-id"
         )
+    if count < partitions:  # the readings topic has grown while nobody watched
+        grow_state(admin, topics.readings, topics.state, deadline)
     if found.get(topics.commands) != COMMANDS_PARTITIONS:
         raise TopicError(
             f"the commands topic {topics.commands} has {found.get(topics.commands)} partitions and must have "
@@ -87,9 +94,42 @@ def partition_counts(admin: KafkaAdminClient, topics: Topics) -> dict[str, int]:
     return _counts(admin, list(astuple(topics)))
 
 
-def look_up(admin: KafkaAdminClient, name: str) -> int | None:
+def describe(admin: KafkaAdminClient, name: str) -> tuple[str, int]:
+    """Id and partitions of a topic that was there; raises TopicError where it is gone.
+
+    An id is all zeros where the broker is too old to have one (before 2.8).
+    """
+    if look_up(admin, name, GONE_S) is None:
+        raise TopicError(f"the topic {name} is gone: make it again, or name another with --readings-topic")
+    found = admin.describe_topics([name])[0]
+    return str(found["topic_id"]), len(found["partitions"])
+
+
+def grow_state(admin: KafkaAdminClient, readings: str, state: str, deadline: float) -> int:
+    """Give the state topic as many partitions as the readings topic has; returns how many.
+
+    Raises TopicError where it has more, AccessError where the broker refuses, BrokerUnavailable where new partitions
+    get no leader before ``deadline`` (monotonic).
+    """
+    partitions = describe(admin, readings)[1]
+    count = look_up(admin, state)
+    if count is None or count > partitions:
+        raise TopicError(f"the state topic {state} has {count or 'no'} partitions and {readings} has {partitions}")
+    if count < partitions:
+        try:
+            admin.create_partitions({state: partitions})
+        except vendor.InvalidPartitionsError:
+            log.debug("another replica was faster")
+        except VENDOR as error:
+            ours = translate(error, f"giving {state} {partitions} partitions, as many as {readings} has now")
+            raise AccessError(f"{ours}, or do it yourself") if isinstance(ours, AccessError) else ours from error
+        _wait(admin, [state], deadline)
+    return partitions
+
+
+def look_up(admin: KafkaAdminClient, name: str, seconds: float = LOOK_S) -> int | None:
     """Partitions of a topic, None where there is none; looks for a moment, since it may have just been made."""
-    deadline = time.monotonic() + LOOK_S
+    deadline = time.monotonic() + seconds
     while (count := _counts(admin, [name]).get(name)) is None and time.monotonic() < deadline:
         time.sleep(0.2)
     return count
@@ -134,9 +174,13 @@ def _create(admin: KafkaAdminClient, missing: Mapping[str, tuple[int, Mapping[st
         error = vendor.for_code(topic["error_code"])
         if error is vendor.NoError:
             log.info("made the topic %s with %d partitions", topic["name"], missing[topic["name"]][0])
+        elif issubclass(error, vendor.AuthorizationError):
+            name, count = topic["name"], missing[topic["name"]][0]
+            raise AccessError(
+                f"this user may not make the topic {name}: allow Create on it, or have it made with {count} partitions"
+            )
         elif error is not vendor.TopicAlreadyExistsError:  # else another replica was faster
-            ours = translate(error(topic.get("error_message") or ""), f"creating the topic {topic['name']}")
-            raise AccessError(f"{ours}, or have the topic created") if isinstance(ours, AccessError) else ours
+            raise translate(error(topic.get("error_message") or ""), f"creating the topic {topic['name']}")
 
 
 def _wait(admin: KafkaAdminClient, names: list[str], deadline: float) -> None:

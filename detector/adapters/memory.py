@@ -10,13 +10,13 @@ import threading
 import time
 import uuid
 from bisect import bisect_left
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
 from detector.adapters.partitioner import partition_of
-from detector.adapters.port import Commands, Committed, Records, Step, Transaction, Watch, unwatched
-from schemas.dead_letter import DeadLetter
-from schemas.errors import Fenced, Rebalanced
+from detector.adapters.port import Commands, Committed, Damaged, Records, Step, Transaction, Watch, unwatched
+from schemas.dead_letter import DeadLetter, Reason
+from schemas.errors import Fenced, Rebalanced, TemporaryError
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class _Partition:
     records: list[_Record] = field(default_factory=list)
     first: int = 0
     end: int = 0
+    damaged: list[Damaged] = field(default_factory=list)
 
     def append(self, timestamp: int, key: bytes | None, value: bytes | None) -> int:
         """Returns the new record's offset."""
@@ -43,6 +44,11 @@ class _Partition:
         """Delete records before an offset."""
         self.first = max(self.first, min(first, self.end))
         self.records = [record for record in self.records if record.offset >= self.first]
+
+    def damage_from(self, position: int) -> Damaged | None:
+        """The next range at or after a position that cannot be read."""
+        ahead = [d for d in self.damaged if d.next > max(position, self.first)]
+        return min(ahead, key=attrgetter("first"), default=None)
 
 
 class _Group:
@@ -57,11 +63,25 @@ class _Group:
         self.commands = _Partition()
 
     def share_out(self) -> None:
-        """Begin a new generation: the partitions in turn among the members."""
+        """Begin a new generation: evenly, and everyone keeps what it has as far as that goes."""
         self.generation += 1
-        for number, member in enumerate(self.members):
-            owned = range(number, len(self.state), len(self.members))
-            member.assign(self.generation, frozenset(owned))
+        if not self.members:
+            return
+        least, longer = divmod(len(self.state), len(self.members))
+        spare, shares = set(range(len(self.state))), []
+        for member in self.members:
+            held = sorted(member.owned & spare)
+            share = held[: least + (longer > 0)]
+            longer -= len(share) > least
+            spare -= set(share)
+            shares.append(share)
+        for share in sorted(shares, key=len):
+            while len(share) < least or (longer > 0 and len(share) == least and spare):
+                longer -= len(share) == least
+                share.append(min(spare))
+                spare.remove(share[-1])
+        for member, share in zip(self.members, shares, strict=True):
+            member.assign(self.generation, frozenset(share))
 
     def write(self, transaction: Transaction) -> None:
         """What a transaction says of the group's offsets and of its state."""
@@ -82,6 +102,7 @@ class MemoryBroker:
 
     def __init__(self, partitions: int = 1, topic: str = "readings") -> None:
         self.topic = topic
+        self.topic_id = str(uuid.uuid4())
         self.lock = threading.Condition()  # its lock may be taken again by the thread that holds it
         self.alerts: list[tuple[bytes, bytes]] = []
         self.dead_letters: list[DeadLetter] = []
@@ -123,6 +144,15 @@ class MemoryBroker:
             self.partitions[partition].end += count
             self.lock.notify_all()
 
+    def damage(
+        self, partition: int, first: int, following: int, reason: Reason = Reason.CORRUPT, data: bytes | None = None
+    ) -> None:
+        """Make what lies before the offset ``following`` unreadable, as a bad disk or a bad sender would."""
+        with self.lock:
+            damaged = Damaged(partition, first, following, reason, f"{reason.value} by order", data)
+            self.partitions[partition].damaged.append(damaged)
+            self.lock.notify_all()
+
     def trim(self, partition: int, first: int) -> None:
         """Delete records before an offset, as retention does."""
         with self.lock:
@@ -135,12 +165,38 @@ class MemoryBroker:
             self.group(group_id).commands.trim(first)
             self.lock.notify_all()
 
+    def grow(self, partitions: int) -> None:
+        """Add partitions to the readings topic; every group's state topic gets as many."""
+        with self.lock:
+            self.partitions += [_Partition() for _ in range(partitions - len(self.partitions))]
+            for group in self._groups.values():
+                group.state += [{} for _ in range(partitions - len(group.state))]
+                group.share_out()
+            self.lock.notify_all()
+
+    def remake(self, partitions: int | None = None) -> None:
+        """Delete the readings topic and make it anew under the same name, without a record."""
+        with self.lock:
+            self.topic_id = str(uuid.uuid4())
+            self.partitions = [_Partition() for _ in range(partitions or len(self.partitions))]
+            for group in self._groups.values():
+                group.state += [{} for _ in range(len(self.partitions) - len(group.state))]
+                group.share_out()
+            self.lock.notify_all()
+
+    def lose_state(self, group_id: str = "residual") -> None:
+        """Delete a group's state topic and make it anew, without a record."""
+        with self.lock:
+            group = self.group(group_id)
+            group.state = [{} for _ in group.state]
+
     def evict(self, member: MemoryLog) -> None:
         """Give a member up that has not been heard of, as after a kill -9 or a long silence. It is told nothing."""
         with self.lock:
             group = self.group(member.group)
             if member in group.members:
                 group.members.remove(member)
+                member.owned = frozenset()
                 group.share_out()
                 self.lock.notify_all()
 
@@ -152,17 +208,28 @@ class MemoryBroker:
 class MemoryLog:
     """A member of a consumer group of a ``MemoryBroker``. See ``port.Log``.
 
-    A second one with the same replica id fences the first off, as in Kafka.
+    A second one with the same replica id fences the first off, as in Kafka. ``skip_corrupt``: what is damaged is passed
+    over.
     """
 
-    def __init__(self, broker: MemoryBroker, group_id: str = "residual", replica_id: str | None = None) -> None:
+    def __init__(
+        self,
+        broker: MemoryBroker,
+        group_id: str = "residual",
+        replica_id: str | None = None,
+        skip_corrupt: bool = False,
+    ) -> None:
         self.topic = broker.topic
         self.group, self.replica = group_id, replica_id or str(uuid.uuid4())
         self._broker = broker
+        self.owned: frozenset[int] = frozenset()  # by the newest generation
         self._held: int | None = None  # generation of the assignment that was taken; None until one is
-        self._assigned: tuple[int, frozenset[int]] = (0, frozenset())
+        self._kept: frozenset[int] = frozenset()  # taken, and ours ever since
+        self._generation = 0
         self._waiting = False  # whether the assignment is to be handed out
         self._positions: dict[int, int] = {}
+        self._skip_corrupt = skip_corrupt
+        self._damaged: list[Damaged] = []
         with broker.lock:
             group = broker.group(group_id)
             before = group.replicas.get(self.replica)
@@ -173,7 +240,8 @@ class MemoryLog:
 
     def assign(self, generation: int, partitions: frozenset[int]) -> None:
         """Called by the broker when the group moves on."""
-        self._assigned, self._waiting = (generation, partitions), True
+        self.owned, self._generation, self._waiting = partitions, generation, True
+        self._kept &= partitions
 
     def poll(self, timeout_s: float, max_records: int) -> list[Records]:
         """See ``Log.poll``. Where records were deleted beyond a position, Rebalanced is raised: restoring finds out."""
@@ -184,13 +252,14 @@ class MemoryLog:
                 self._check()
                 found = self._take(max_records)
                 left = deadline - time.monotonic()
-                if found or left <= 0:
+                if found or self._damaged or left <= 0:
                     return found
                 self._broker.lock.wait(left)
 
     def _join(self) -> None:
         group = self._broker.group(self.group)
         if self not in group.members and group.replicas[self.replica] is self:
+            self._kept = frozenset()  # whoever was given up may have been replaced meanwhile
             group.members.append(self)
             group.share_out()
             self._broker.lock.notify_all()
@@ -198,8 +267,9 @@ class MemoryLog:
     def _check(self) -> None:
         self._check_replica()
         if self._waiting and self._held is not None:
-            self._let_go()
-            raise Rebalanced("the group's members changed")
+            self._held = None
+            self._positions = {p: at for p, at in self._positions.items() if p in self._kept}
+            raise Rebalanced("the group's members changed", self._kept)
         for number, position in self._positions.items():
             partition = self._broker.partitions[number]
             if not partition.first <= position <= partition.end:
@@ -211,7 +281,7 @@ class MemoryLog:
             raise Fenced("another process runs with this replica id: give each replica its own")
 
     def _let_go(self) -> None:
-        self._held = None
+        self._held, self._kept = None, frozenset()
         self._positions.clear()
 
     def _again(self) -> None:
@@ -225,25 +295,57 @@ class MemoryLog:
             if max_records <= 0:
                 break
             partition = self._broker.partitions[number]
+            position, end = self._pass(partition, position)
             index = bisect_left(partition.records, position, key=attrgetter("offset"))
-            batch = partition.records[index : index + max_records]
+            until = bisect_left(partition.records, end, key=attrgetter("offset"))
+            batch = partition.records[index : min(index + max_records, until)]
             max_records -= len(batch)
+            self._positions[number] = position
             if batch:
                 found.append(_records(number, batch))
                 self._positions[number] = batch[-1].offset + 1
-            if index + len(batch) == len(partition.records) and max_records > 0:
-                self._positions[number] = partition.end  # what has no record is passed over
+            if index + len(batch) == until and max_records > 0:
+                self._positions[number] = end  # what has no record is passed over
         return found
+
+    def _pass(self, partition: _Partition, position: int) -> tuple[int, int]:
+        """The position behind what cannot be read, and how far there is nothing else of it."""
+        while (damaged := partition.damage_from(position)) is not None:
+            if damaged.first > position:
+                return position, damaged.first
+            if damaged.reason is Reason.CORRUPT and not self._skip_corrupt:
+                raise TemporaryError(f"offset {position} of partition {damaged.partition} cannot be read")
+            self._damaged.append(replace(damaged, first=position))
+            position = damaged.next
+        return position, partition.end
+
+    def take_damaged(self) -> list[Damaged]:
+        """See ``Log.take_damaged``."""
+        taken, self._damaged = self._damaged, []
+        return [damaged for damaged in taken if damaged.partition in self._positions]
 
     def take_assignment(self) -> frozenset[int] | None:
         """See ``Log.take_assignment``."""
         with self._broker.lock:
-            if not self._waiting:
+            if not self._waiting or self._held is not None:  # whoever holds another is told by the next poll first
                 return None
             self._waiting = False
-            self._positions.clear()
-            self._held, partitions = self._assigned
-            return partitions
+            self._held, self._kept = self._generation, self.owned
+            return self.owned
+
+    def place_of(self, key: bytes, partitions: int) -> int:
+        """See ``Log.place_of``."""
+        return partition_of(key, partitions)
+
+    def describe(self) -> tuple[str, int]:
+        """See ``Log.describe``."""
+        with self._broker.lock:
+            return self._broker.topic_id, len(self._broker.partitions)
+
+    def again(self) -> None:
+        """See ``Log.again``."""
+        with self._broker.lock:
+            self._again()
 
     def positions(self) -> dict[int, int]:
         """See ``Log.positions``."""
@@ -304,7 +406,8 @@ class MemoryLog:
     def start(self, partition: int, offset: int) -> None:
         """See ``Log.start``."""
         with self._broker.lock:
-            if self._held is None or partition not in self._assigned[1]:
+            if self._held is None or partition not in self._kept:
+                self._again()
                 raise Rebalanced(f"partition {partition} is not owned")
             self._positions[partition] = offset
 

@@ -63,9 +63,16 @@ class Metrics:
 
         self.records_received = counter("records_received", "Kafka records polled")
         self.records_lost = counter("records_lost", "records that retention deleted too early, by need", "needed_for")
+        self.cold_starts = counter("cold_starts", "partitions that were watched before and started without their past")
+        self.streams_evicted = counter("streams_evicted", "streams forgotten to make room for others")
+        self.offsets_unreadable = counter(
+            "offsets_unreadable", "offsets passed over, by reason (corrupt, too-long, unreadable)", "reason"
+        )
         self.readings_received = counter("readings_received", "readings decoded")
         self.readings_scored = counter("readings_scored", "readings that have a score")
-        self.readings_dropped = counter("readings_dropped", "readings left out, by reason (late, duplicate)", "reason")
+        self.readings_dropped = counter(
+            "readings_dropped", "readings left out, by reason (late, duplicate, evicted)", "reason"
+        )
         self.engine_counts = counter("engine_events", "what the engine met: warm_ups, gap_rows, all_missing …", "kind")
         self.values_ignored = counter("values_ignored", "values left out, by reason (unknown_channel)", "reason")
         self.dead_letters = counter("dead_letters", "records or elements set aside, by reason", "reason")
@@ -76,7 +83,9 @@ class Metrics:
 
         self.lag = gauge("lag_records", "records not yet committed, by owned partition", "partition")
         self.open_incidents = gauge("open_incidents", "incidents open now")
+        self.readings_waiting = gauge("readings_waiting", "readings that wait for late ones (lateness)")
         self.streams = gauge("streams", "streams with state")
+        self.repeated_streams = gauge("streams_in_several_partitions", "streams met in more than one owned partition")
         self.assigned_partitions = gauge("assigned_partitions", "partitions owned now")
         self.last_commit_age = gauge("last_commit_age_seconds", "time since the last commit, or since the start")
         self.last_commit_age.set_function(lambda: time.monotonic() - self._committed_at)

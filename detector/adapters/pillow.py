@@ -14,6 +14,11 @@ from schemas.frame import Frame
 #: Pixels of one picture beyond which a file is refused before it is unpacked: a few kB may claim to be gigabytes.
 MOST_PIXELS = 50_000_000
 
+#: Scans of one JPEG. Cameras write 1, progressive ones about 10; each is decoded over the whole picture, and may take
+#: 13 bytes, so that a megabyte of them held a picture of 1000×1000 up for 84 s.
+MOST_SCANS = 100
+_SCAN = b"\xff\xda"
+
 Floats = NDArray[np.float32]
 
 
@@ -35,7 +40,7 @@ def picture(data: bytes, expected: Frame | None = None) -> Floats:
     Raises BadPictureError where it is neither, is damaged, is not of the ``expected`` frame or, without one, is larger
     than ``MOST_PIXELS``. The frame is looked at before anything is unpacked.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
@@ -43,10 +48,14 @@ def picture(data: bytes, expected: Frame | None = None) -> Floats:
             with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
                 found = Frame(image.height, image.width, 1 if image.mode in _GREY else 3)
                 _check(found, expected)
+                if image.format == "JPEG" and data.count(_SCAN) > MOST_SCANS:
+                    raise BadPictureError(f"it has {data.count(_SCAN)} scans, more than {MOST_SCANS}")
                 grey = image.convert("L") if image.mode in ("1", "LA") else image
                 pixels = np.asarray(grey if found.bands == 1 else image.convert("RGB"))
     except BadPictureError:
         raise
+    except UnidentifiedImageError as error:  # it names an object of ours, by its address
+        raise BadPictureError("it goes on as none does") from error
     except Exception as error:  # Pillow's own share no base
         raise BadPictureError(one_line(error)) from error
     return pixels.astype(np.float32).reshape(found)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from schemas.dead_letter import DeadLetter
+from schemas.dead_letter import DeadLetter, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,32 @@ class Records:
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
 
+    def part(self, start: int, end: int) -> Records:
+        """Those from place ``start`` to before ``end``."""
+        return Records(
+            self.partition,
+            self.offsets[start:end],
+            self.timestamps[start:end],
+            self.keys[start:end],
+            self.values[start:end],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A range of a partition that cannot be read, and was passed over."""
+
+    partition: int
+    first: int
+    """The first offset that was not delivered."""
+    next: int
+    """The offset to go on from."""
+    reason: Reason
+    """``CORRUPT``: damaged on the broker; else it is as its sender made it."""
+    why: str
+    data: bytes | None
+    """What lies there, as the broker keeps it; None where not even that is known."""
+
 
 @dataclass(frozen=True, slots=True)
 class Committed:
@@ -34,6 +60,8 @@ class Committed:
     """Next offset to score (C)."""
     replay_from: int | None
     """Oldest offset from which the state at ``offset`` can be rebuilt (R ≤ C); None where the commit is not ours."""
+    topic_id: str | None = field(default=None, compare=False)
+    """Of the topic as it was then: one made anew under the same name has another. None where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,23 +153,48 @@ class Log(Protocol):
     def poll(self, timeout_s: float, max_records: int) -> list[Records]:
         """Records that have arrived, at most ``max_records``; empty after ``timeout_s`` without any.
 
-        Only started partitions deliver. Joins the group on the first call. Raises Rebalanced, once, where the group's
-        generation changed since the last ``take_assignment``, or where a position has no record any more (retention
-        has overtaken it): everything uncommitted must then be dropped, and ``take_assignment`` will hand out what is
-        owned, sooner or later. Raises Fenced where another process has taken over the replica id. An outage of the
-        broker shows as nothing arriving.
+        Only started partitions deliver. Joins the group on the first call. Raises Rebalanced, once, where the group
+        changed since the last ``take_assignment``, or where a position has no record any more (retention has overtaken
+        it): what is not in its ``kept`` must then be dropped, and ``take_assignment`` will hand out what is owned,
+        sooner or later. Raises Fenced where another process has taken over the replica id. An outage of the broker
+        shows as nothing arriving.
+        """
+        ...
+
+    def take_damaged(self) -> list[Damaged]:
+        """What the last ``poll`` passed over in started partitions, once, since nobody can read it.
+
+        It lies before the positions that are committed next, so whoever sets it aside does so in that transaction. A
+        damage of the broker's (``CORRUPT``) is passed over only where the log was told to; else ``poll`` raises
+        TemporaryError.
         """
         ...
 
     def take_assignment(self) -> frozenset[int] | None:
         """The partitions now owned, once after each change of the group (even to the same set); else None.
 
-        All of them are stopped then: each must be restored and started anew.
+        Those that the last Rebalanced kept are as they were, started or halted; the others are stopped: each must be
+        restored and started.
         """
         ...
 
     def positions(self) -> dict[int, int]:
         """Next offset to be delivered, of each started partition; passes over control records and compacted gaps."""
+        ...
+
+    def place_of(self, key: bytes, partitions: int) -> int:
+        """Where producers put a record with this key among so many partitions, unless they were told otherwise."""
+        ...
+
+    def describe(self) -> tuple[str, int]:
+        """Which topic the readings' name stands for now, by its id, and how many partitions it has now.
+
+        Raises TopicError where there is none (any more).
+        """
+        ...
+
+    def again(self) -> None:
+        """Hand what is owned out once more, all of it stopped: something under it has changed."""
         ...
 
     def bounds(self, partition: int) -> tuple[int, int]:
@@ -174,7 +227,7 @@ class Log(Protocol):
     def commit(self, transaction: Transaction, watch: Watch = unwatched) -> None:
         """Make all of it visible, atomically, as the member that received the records. ``watch``: told of the steps 5.
 
-        Raises Rebalanced (the group moved on, or the outcome is not known: nothing of the batch may be used again;
+        Raises Rebalanced (the group moved on, or the outcome is not known: nothing is kept, nor may be used again;
         whether it was committed, ``committed`` tells; what is owned is handed out anew, sooner or later), Fenced,
         BrokerUnavailable, or what the user has to put right (AccessError, TopicError). May block for as long as the
         broker is away: the caller needs a watchdog.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,4 +34,13 @@ class Decoder(Protocol):
 
     def decode(self, records: Records) -> Decoded:
         """Readings in the order of their records, and of their elements within a record."""
+        ...
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        """What decides how records are read besides the model, as JSON values."""
+        ...
+
+    def under(self, terms: Mapping[str, Any]) -> Decoder:
+        """A decoder of the same model under other terms."""
         ...

@@ -7,7 +7,8 @@ byte for each band, and nothing else: exactly H·W·bands of them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,15 @@ class ImageDecoder:
         times = _of(records.timestamps, places) * MILLISECOND_NS
         readings = Readings(records.partition, streams, times, values[: len(places)])
         return Decoded(readings, _of(records.offsets, places), dead, Counter())
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        """See ``Decoder.terms``."""
+        return {}
+
+    def under(self, terms: Mapping[str, Any]) -> ImageDecoder:  # noqa: ARG002 — there are none
+        """See ``Decoder.under``."""
+        return self
 
     def _read(self, records: Records, place: int) -> Floats | tuple[Reason, str]:
         """The pixels ``[P]``, or why there are none."""

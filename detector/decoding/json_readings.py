@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from operator import itemgetter
 from typing import Any
 
@@ -16,18 +17,34 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from detector.adapters.columns import LONGEST_STREAM
 from detector.adapters.port import Records
 from detector.decoding.decoded import Decoded
 from detector.engine.readings import Readings
 from schemas.dead_letter import DeadLetter, Reason
-from schemas.moment import MILLISECOND_NS, SECOND_NS, parse_time
+from schemas.moment import LATEST_NS, MILLISECOND_NS, SECOND_NS, parse_time
 from schemas.reading import FieldNames
 
 _NUMBERS = frozenset({float, int, type(None)})
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_TOO_LARGE = 2.0**128 - 2.0**103  # from here on a number rounds to infinity in 32 bits
 _WHOLE = -1  # index of a dead letter that is the whole record
+_UNREAD = object()  # in the place of a document that nobody has looked into
 
 Row = Sequence[float | int | None]
+
+#: Bytes of a record beyond which nobody looks into it. JSON that is taken apart needs up to 21 bytes of memory for one
+#: of its own (``[[],[],…``), and Kafka's limit of a batch (1 MiB by default) is one of packed bytes.
+MOST_BYTES = 8 * 1024 * 1024
+
+#: Elements of a list: more than ``MOST_BYTES`` of readings would be.
+MOST_ELEMENTS = 100_000
+
+# Elements after which it pays to see first whether a list can be split.
+_MANY = 100
+
+#: Dead letters of one element each that the records of one call may give; after that a record's bad elements share one.
+#: A megabyte of ``0,0,0,…`` would else be half a million letters, all in one transaction, which has 10 s.
+MOST_LETTERS = 10_000
 
 
 class _BadError(Exception):
@@ -51,10 +68,21 @@ class JsonDecoder:
         self._channels = tuple(channels)
         self._topic = topic
         self._fields = fields or FieldNames()
-        self._max_ahead_ns = round(max_ahead_s * SECOND_NS)
+        self._max_ahead_s = max_ahead_s
+        self._max_ahead_ms = round(max_ahead_s * SECOND_NS) // MILLISECOND_NS
         self._pick: Callable[[dict[str, Any]], Row] = (
             itemgetter(*channels) if len(channels) > 1 else lambda values: (values[channels[0]],)
         )
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        """See ``Decoder.terms``."""
+        return {"fields": self._fields.model_dump(), "max_ahead_s": self._max_ahead_s}
+
+    def under(self, terms: Mapping[str, Any]) -> JsonDecoder:
+        """See ``Decoder.under``."""
+        fields = FieldNames.model_validate(terms["fields"])
+        return JsonDecoder(self._channels, self._topic, fields, float(terms["max_ahead_s"]))
 
     def decode(self, records: Records) -> Decoded:
         """See ``Decoder.decode``."""
@@ -62,8 +90,10 @@ class JsonDecoder:
         stream_field, time_field, values_field = self._fields.stream, self._fields.timestamp, self._fields.values
         width, pick, loads = len(self._channels), self._pick, orjson.loads
         for place, value in enumerate(records.values):
+            document: Any = _UNREAD
             try:
-                document = loads(value)  # type: ignore[arg-type]
+                if len(value) <= MOST_BYTES:  # type: ignore[arg-type]
+                    document = loads(value)  # type: ignore[arg-type]
                 values = document[values_field]
                 row = pick(values)
                 stream = document[stream_field]
@@ -71,61 +101,93 @@ class JsonDecoder:
                 if (
                     len(values) == width
                     and type(stream) is str
-                    and 0 < len(stream) <= 1024
+                    and 0 < len(stream) <= LONGEST_STREAM
                     and _NUMBERS.issuperset(map(type, row))
                 ):
-                    batch.add(place, _WHOLE, stream, parse_time(moment), row)
+                    batch.add(place, stream, parse_time(moment), row)
                     continue
+            except orjson.JSONDecodeError as error:
+                self._no_json(batch, place, value or b"", error)
+                continue
             except (ValueError, TypeError, LookupError, AttributeError):
                 pass  # the long way says what is wrong, or that nothing is
-            self._long_way(batch, place)
-        return batch.finish(width, self._max_ahead_ns)
+            self._long_way(batch, place, document)
+        return batch.finish(width, self._max_ahead_ms)
 
-    def _long_way(self, batch: _Batch, place: int) -> None:
+    def _long_way(self, batch: _Batch, place: int, document: Any) -> None:
+        """What of a document is readings, and what is wrong with the rest."""
         value = batch.records.values[place]
-        if not value or value.strip() in (b"", b"null"):
-            batch.reject(place, _WHOLE, value, Reason.EMPTY, "the record has no value")
-            return
-        try:
-            document = orjson.loads(value)
-        except ValueError as error:
-            elements = list(_elements(value))
-            if not elements:
-                batch.reject(place, _WHOLE, value, *_why_not_json(value, error))
-            for index, element in enumerate(elements):
-                self._element_bytes(batch, place, index, element)
-            return
-        if not isinstance(document, list):
-            self._element(batch, place, _WHOLE, document)
-            return
-        if not document:
-            batch.reject(place, _WHOLE, value, Reason.EMPTY, "the list holds no reading")
-        for index, element in enumerate(document):
-            self._element(batch, place, index, element)
+        if value is None or document is None:
+            batch.reject(place, Reason.EMPTY, "the record has no value")
+        elif document is _UNREAD:
+            batch.reject(place, Reason.TOO_LONG, f"the record has {len(value)} bytes, more than {MOST_BYTES}")
+        elif isinstance(document, list):
+            self._list(batch, place, document, self._read)
+        else:
+            try:
+                batch.add(place, *self._read(batch, place, document))
+            except _BadError as bad:
+                batch.reject(place, bad.reason, bad.detail)
 
-    def _element_bytes(self, batch: _Batch, place: int, index: int, element: bytes) -> None:
-        """An element of a list that is no JSON as a whole."""
+    def _no_json(self, batch: _Batch, place: int, value: bytes, error: ValueError) -> None:
+        if not value or value.isspace():
+            batch.reject(place, Reason.EMPTY, "the record has no value")
+        elif value.lstrip()[:1] == b"[" and (parts := _elements(value)):
+            self._list(batch, place, parts, self._read_bytes)
+        else:
+            batch.reject(place, *_why_not_json(value, error))
+
+    def _list(
+        self,
+        batch: _Batch,
+        place: int,
+        elements: Sequence[Any],
+        read: Callable[[_Batch, int, Any], tuple[str, int, Row]],
+    ) -> None:
+        """The elements of a list: parsed, or as bytes where it is no JSON as a whole."""
+        if not elements:
+            batch.reject(place, Reason.EMPTY, "the list holds no reading")
+            return
+        if len(elements) > MOST_ELEMENTS:
+            detail = f"the list has {len(elements)} elements, more than {MOST_ELEMENTS}"
+            batch.reject(place, Reason.TOO_LONG, detail, len(elements))
+            return
+        bad: list[tuple[int, Reason, str]] = []
+        for index, element in enumerate(elements):
+            try:
+                batch.add(place, *read(batch, place, element))
+            except _BadError as error:
+                bad.append((index, error.reason, error.detail))
+        if bad:
+            batch.reject_elements(place, bad, elements if read == self._read_bytes else None)
+
+    def _read_bytes(self, batch: _Batch, place: int, element: bytes) -> tuple[str, int, Row]:
         try:
             document = orjson.loads(element)
         except ValueError as error:
-            batch.reject(place, index, element, *_why_not_json(element, error))
-        else:
-            self._element(batch, place, index, document)
-
-    def _element(self, batch: _Batch, place: int, index: int, document: object) -> None:
-        try:
-            batch.add(place, index, *self._read(batch, place, document))
-        except _BadError as bad:
-            batch.reject_element(place, index, bad.reason, bad.detail)
+            raise _BadError(*_why_not_json(element, error)) from None
+        return self._read(batch, place, document)
 
     def _read(self, batch: _Batch, place: int, document: object) -> tuple[str, int, Row]:
         if not isinstance(document, dict):
             raise _BadError(Reason.NOT_A_READING, f"a reading is an object, not {_kind(document)}")
+        stamp_ms = batch.records.timestamps[place]
         stream = self._stream(document, batch.records.keys[place])
-        moment = self._moment(document, batch.records.timestamps[place])
-        values = document.get(self._fields.values)
+        moment = self._moment(document, stamp_ms)
+        if 0 <= stamp_ms < moment // MILLISECOND_NS - self._max_ahead_ms:
+            raise _BadError(Reason.AHEAD, _AHEAD)
+        return stream, moment, self._row(batch, document.get(self._fields.values))
+
+    def _row(self, batch: _Batch, values: object) -> Row:
         if not isinstance(values, dict):
             raise _BadError(Reason.VALUES, f"{self._fields.values!r} is {_kind(values)}, not an object of channels")
+        try:  # most are whole, and then this takes a tenth of the time
+            row = self._pick(values)
+            fits = max(row) < _TOO_LARGE and min(row) > -_TOO_LARGE  # type: ignore[type-var, operator]
+            if fits and len(values) == len(row) and _NUMBERS.issuperset(map(type, row)):
+                return row
+        except (TypeError, LookupError):
+            pass
         row = [values.get(channel) for channel in self._channels]
         known = sum(channel in values for channel in self._channels)
         if not known:
@@ -133,10 +195,10 @@ class JsonDecoder:
         for channel, number in zip(self._channels, row, strict=True):
             if type(number) not in _NUMBERS:
                 raise _BadError(Reason.NOT_A_NUMBER, f"channel {channel!r} is {_kind(number)}, not a number")
-            if number is not None and abs(number) > _FLOAT32_MAX:
+            if number is not None and abs(number) >= _TOO_LARGE:
                 raise _BadError(Reason.OUT_OF_RANGE, f"channel {channel!r}: {number!r} does not fit 32 bits")
         batch.counts["unknown_channel"] += len(values) - known
-        return stream, moment, row
+        return row
 
     def _stream(self, document: dict[str, Any], key: bytes | None) -> str:
         name = self._fields.stream
@@ -149,8 +211,10 @@ class JsonDecoder:
                 stream = key.decode()
             except UnicodeDecodeError:
                 raise _BadError(Reason.STREAM, f"there is no {name!r} and the record's key is not UTF-8") from None
-        if not isinstance(stream, str) or not 0 < len(stream) <= 1024:
-            raise _BadError(Reason.STREAM, f"{name!r} is {_kind(stream)}, not a text of 1 to 1024 characters")
+        if not isinstance(stream, str) or not 0 < len(stream) <= LONGEST_STREAM:
+            raise _BadError(
+                Reason.STREAM, f"{name!r} is {_kind(stream)}, not a text of 1 to {LONGEST_STREAM} characters"
+            )
         return stream
 
     def _moment(self, document: dict[str, Any], stamp_ms: int) -> int:
@@ -158,6 +222,8 @@ class JsonDecoder:
         if name not in document:
             if stamp_ms < 0:
                 raise _BadError(Reason.TIMESTAMP, f"there is no {name!r} and the record has no timestamp")
+            if stamp_ms * MILLISECOND_NS > LATEST_NS:
+                raise _BadError(Reason.TIMESTAMP, f"there is no {name!r} and the record's own is after 2262")
             return stamp_ms * MILLISECOND_NS
         moment = document[name]
         if type(moment) not in (str, int, float):
@@ -175,67 +241,69 @@ class _Batch:
         self.records, self._topic = records, topic
         self.counts: Counter[str] = Counter()
         self._places: list[int] = []
-        self._indices: list[int] = []
         self._streams: list[str] = []
         self._times: list[int] = []
         self._rows: list[Row] = []
         self._dead: list[tuple[int, int, DeadLetter]] = []
-        self._split: dict[int, list[bytes]] = {}
 
-    def add(self, place: int, index: int, stream: str, moment: int, row: Row) -> None:
+    def add(self, place: int, stream: str, moment: int, row: Row) -> None:
         self._places.append(place)
-        self._indices.append(index)
         self._streams.append(stream)
         self._times.append(moment)
         self._rows.append(row)
 
-    def reject(self, place: int, index: int, value: bytes | None, reason: Reason, detail: str) -> None:
+    def reject(self, place: int, reason: Reason, detail: str, elements: int = 1) -> None:
+        """Set the whole record aside; ``elements``: how many of a list are meant."""
+        self._letter(place, _WHOLE, self.records.values[place], reason, detail, elements)
+
+    def reject_elements(
+        self, place: int, bad: Sequence[tuple[int, Reason, str]], parts: Sequence[bytes] | None = None
+    ) -> None:
+        """Set elements of a list aside, each with its own bytes; the whole record once, where it cannot be split.
+
+        ``parts``: the bytes of all elements, where they are known.
+        """
+        value = self.records.values[place]
+        if len(self._dead) + len(bad) > MOST_LETTERS:
+            parts = []
+        elif parts is None:
+            parts = _elements(value or b"", bad[-1][0] + 1)
+        if parts:
+            for index, reason, detail in bad:
+                self._letter(place, index, parts[index], reason, detail)
+        else:
+            index, reason, detail = bad[0]
+            also = f"element {index}, and {len(bad) - 1} more are bad: " if len(bad) > 1 else f"element {index}: "
+            self.reject(place, reason, also + detail, len(bad))
+
+    def _letter(
+        self, place: int, index: int, value: bytes | None, reason: Reason, detail: str, elements: int = 1
+    ) -> None:
         records = self.records
+        offset = records.offsets[place]
         letter = DeadLetter(
-            value,
-            records.keys[place],
-            reason,
-            detail,
-            self._topic,
-            records.partition,
-            records.offsets[place],
-            index,
+            value, records.keys[place], reason, detail, self._topic, records.partition, offset, index, elements
         )
         self._dead.append((place, index, letter))
 
-    def reject_element(self, place: int, index: int, reason: Reason, detail: str) -> None:
-        """Set one element aside with its own bytes; where the record cannot be split, the whole record, once."""
-        value = self.records.values[place]
-        if index == _WHOLE or value is None:
-            self.reject(place, _WHOLE, value, reason, detail)
-            return
-        if place not in self._split:  # once per record: a list may hold thousands of bad elements
-            self._split[place] = list(_elements(value))
-            if not self._split[place]:
-                self.reject(place, _WHOLE, value, reason, detail)
-        if self._split[place]:
-            self.reject(place, index, self._split[place][index], reason, detail)
+    def finish(self, width: int, max_ahead_ms: int) -> Decoded:
+        """The columns, after the checks that are done on all readings at once.
 
-    def finish(self, width: int, max_ahead_ns: int) -> Decoded:
-        """The columns, after the checks that are done on all readings at once."""
+        What the long way took has passed them; so what fails them is a record of one reading.
+        """
         places = np.array(self._places, dtype=np.int64)
         times = np.array(self._times, dtype=np.int64)
         with np.errstate(over="ignore"):  # what overflows is found just below
             values = np.array(self._rows, dtype=np.float64).reshape(len(places), width).astype(np.float32)
         stamps = np.asarray(self.records.timestamps, dtype=np.int64)[places]
-        ahead = (stamps >= 0) & (times // MILLISECOND_NS > stamps + max_ahead_ns // MILLISECOND_NS)
+        ahead = (stamps >= 0) & (times // MILLISECOND_NS - max_ahead_ms > stamps)
         beyond: NDArray[np.bool_] = np.logical_or.reduce(np.isinf(values), axis=1)
         streams: Sequence[str] = self._streams
         bad = ahead | beyond
         if bad.any():
             for n in np.flatnonzero(bad).tolist():
-                reason, detail = (
-                    (Reason.OUT_OF_RANGE, "a value does not fit 32 bits")
-                    if beyond[n]
-                    else (Reason.AHEAD, "the reading is dated too far past the record's own timestamp")
-                )
-                place, index = self._places[n], self._indices[n]
-                self.reject_element(place, index, reason, detail)
+                why = (Reason.OUT_OF_RANGE, "a value does not fit 32 bits") if beyond[n] else (Reason.AHEAD, _AHEAD)
+                self.reject(self._places[n], *why)
             good = np.flatnonzero(~bad)
             places, times, values = places[good], times[good], values[good]
             streams = [self._streams[n] for n in good.tolist()]
@@ -245,31 +313,39 @@ class _Batch:
         return Decoded(readings, offsets, [letter for _, _, letter in self._dead], self.counts)
 
 
-def _elements(value: bytes) -> Iterator[bytes]:
+_AHEAD = "the reading is dated too far past the record's own timestamp"
+
+
+def _elements(value: bytes, most: int | None = None) -> list[bytes]:
     """The elements of a JSON list, each with its own bytes; nothing where the list cannot be split.
+
+    ``most``: of a list that is JSON, how many are wanted.
 
     The standard library's scanner also reads NaN and Infinity, so a list that is no JSON for their sake can be split.
     """
-    found = []
+    found: list[bytes] = []
     try:
         text = value.decode()
-        scanner = json.JSONDecoder()
         at = _past_space(text, 0)
         if text[at] != "[":
-            return
+            return []
+        scanner = json.JSONDecoder()
         at = _past_space(text, at + 1)
         while True:
+            if most is None and len(found) == _MANY:
+                json.loads(text)  # all at once is 20 times faster: whether it can be split is known by that
             _, end = scanner.raw_decode(text, at)
-            found.append(text[at:end].encode())
+            found.append(text[at:end].encode() if len(found) < MOST_ELEMENTS else b"")  # the rest is counted only
+            if len(found) == most:
+                return found
             at = _past_space(text, end)
             if text[at] == "]" and _past_space(text, at + 1) == len(text):
-                break
+                return found
             if text[at] != ",":
-                return
+                return []
             at = _past_space(text, at + 1)
     except (ValueError, IndexError, RecursionError):
-        return
-    yield from found
+        return []
 
 
 def _past_space(text: str, at: int) -> int:
@@ -280,14 +356,16 @@ def _past_space(text: str, at: int) -> int:
 
 def _why_not_json(value: bytes, error: ValueError) -> tuple[Reason, str]:
     """Tell NaN and overlong numbers, which senders write by accident, from text that is no JSON at all."""
-    if "infinity" in str(error):
-        return Reason.OUT_OF_RANGE, str(error)
+    said = str(error)
+    if "infinity" in said:
+        return Reason.OUT_OF_RANGE, said
     tokens: list[str] = []
-    try:
-        json.loads(value, parse_constant=tokens.append)
-    except (ValueError, RecursionError):
-        return Reason.NOT_JSON, str(error)
-    return (Reason.NOT_A_NUMBER, f"{tokens[0]} is not JSON") if tokens else (Reason.NOT_JSON, str(error))
+    if b"NaN" in value or b"Infinity" in value:
+        with suppress(ValueError, RecursionError):
+            json.loads(value, parse_constant=tokens.append)
+            if tokens:
+                return Reason.NOT_A_NUMBER, f"{tokens[0]} is not JSON"
+    return Reason.NOT_JSON, said
 
 
 def _kind(value: object) -> str:

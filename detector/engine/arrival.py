@@ -80,5 +80,5 @@ def arrive(
     state.seen[segments.slots] += segments.counts
     observed = ~np.isnan(values).all(axis=1)
     counts["warming_up"] += int((filled < W).sum())
-    counts["all_missing"] += int((~observed).sum())
+    counts["all_missing"] += int((~observed & (filled >= W)).sum())
     return Arrived(segments, index, times, values, windows, start, (filled >= W) & observed, number)

@@ -38,13 +38,21 @@ def judge(segments: Segments, times: Times, newest: Times) -> Fate:
     if bool((times > before).all()):
         nothing = np.zeros(len(times), dtype=bool)
         return Fate(~nothing, nothing, nothing)
-    # A running maximum per segment: over ranks, since adding a segment's offset to nanoseconds would overflow.
-    values, rank = np.unique(np.concatenate([times, newest]), return_inverse=True)
+    highest = segments.previous(running_max(segments, times, newest), newest)
+    return Fate(times > highest, times == highest, times < highest)
+
+
+def running_max(segments: Segments, times: Times, before: Times) -> Times:
+    """The newest time of each segment up to and with each row ``[N]``; ``before`` ``[U]``: before its first one."""
+    if bool((times >= segments.previous(times, before)).all()):
+        return times
+    # over ranks, since adding a segment's offset to nanoseconds would overflow
+    values, rank = np.unique(np.concatenate([times, before]), return_inverse=True)
     start, rank = rank[len(times) :], rank[: len(times)]
     offset = segments.of_row * len(values)
     running = np.maximum.accumulate(np.maximum(rank, start[segments.of_row]) + offset) - offset
-    highest = segments.previous(running, start)
-    return Fate(rank > highest, rank == highest, rank < highest)
+    highest: Times = values[running]
+    return highest
 
 
 @dataclass(frozen=True, slots=True)

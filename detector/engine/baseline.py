@@ -239,7 +239,8 @@ class Baselines:
         shifted, drifted, returned, settled = (np.zeros(U, bool) for _ in range(4))
         level, wider = (np.zeros((U, C), np.float32) for _ in range(2))
         turned = Turned(shifted, drifted, np.zeros(U, np.int64), returned, settled, level, wider, np.zeros((U, C)))
-        over = np.flatnonzero(turns > memory.base_turn[slots])
+        # a stream's time does not go back: a smaller turn is one of another length, under a policy that came since
+        over = np.flatnonzero(turns != memory.base_turn[slots])
         if not len(over):
             return turned
         known = memory.base_turn[slots] != NO_TURN

@@ -1,8 +1,13 @@
 """The engine: readings in, scores and alerts out.
 
 ``process`` takes what has arrived, of many streams of many partitions, and does each step once for all of it:
-assembly → windows → graph → recent scores → flags → incidents. How the readings were split into batches never shows in
-the result. Live scoring, offline scoring and calibration all run this code.
+reorder buffer → assembly → windows → graph → recent scores → flags → incidents. How the readings were split into
+batches never shows in the result. Live scoring, offline scoring and calibration all run this code.
+
+With a lateness, readings wait (see ``reorder``), and everything after the buffer goes by the readings that it releases,
+in the order in which it does: an alert comes as much later, and with the stream's next reading at the soonest. Who is
+silent and whose clock was set back is told with released readings, too: a clock that was set back by less than the
+lateness only brings disorder.
 
 Baselines move between turns of event time, so a batch that spans several turns of a stream goes through in as many
 rounds; a live batch is one or two.
@@ -12,7 +17,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,29 +35,33 @@ from detector.engine.incidents import (
     FADING,
     KINDS,
     NORMAL,
+    REMEMBERED,
     TOP_CHANNELS,
     UNSCORED,
     Change,
     Flags,
     Moved,
     Policy,
+    close,
     follow,
 )
 from detector.engine.marks import anomaly_marks, clock_marks, drift_marks, fronts, sensor_marks, silence_marks
 from detector.engine.model import Model
 from detector.engine.orders import obey
+from detector.engine.promising import promising
 from detector.engine.readings import Readings
 from detector.engine.records import dump_record, forget_incidents, load_record
+from detector.engine.reorder import capacity, reorder
 from detector.engine.reporter import Reporter, Seen
 from detector.engine.scorer import Scorer
 from detector.engine.seasons import Seasons
-from detector.engine.segments import Ints, Segments, with_tails
+from detector.engine.segments import Ints, Segments, histories, with_tails
 from detector.engine.sensors import Sensors
 from detector.engine.silence import Silences, limit_ns
 from detector.engine.smoothing import smoothed, smoothing_weights
 from detector.engine.state import Saved, State, layout
 from detector.engine.streams import Streams
-from schemas.alert import EventType, Kind
+from schemas.alert import Ended, EventType, Kind
 from schemas.command import Command
 from schemas.errors import ModelError
 from schemas.moment import SECOND_NS
@@ -73,14 +82,21 @@ LASTING = 5
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What became of N readings, in the order in which they were given.
+    """What became of N readings, in the order in which they were given; with a lateness, of those that were released,
+    in that order, some of which came in earlier batches. Of what still waits, and of duplicates of what waited, there
+    is nothing.
 
-    ``slot`` ``[N]``: the stream's row in the state; ``score`` ``[N]`` in thresholds, NaN in warm-up and for dropped
-    readings; ``p_value`` ``[N]``, NaN likewise; ``alert`` ``[N]``: an incident of the stream is open after the reading;
-    ``error`` ``[N, C]`` and ``expected`` ``[N, C]`` (engineering units), NaN where there is no score; ``published``:
-    the alerts, each with the reading that caused it; ``counts``: readings by what was done with them.
+    ``arrived``: the stream's row in the state of each reading that was given, in that order; ``number`` ``[N]``: the
+    place of each of these readings among all that this engine was ever given, from 0, -1 where it waited already in a
+    state that was loaded; ``slot`` ``[N]``: the stream's row; ``score`` ``[N]`` in thresholds, NaN in warm-up and for
+    dropped readings; ``p_value`` ``[N]``, NaN likewise; ``alert`` ``[N]``: an incident of the stream is open after the
+    reading was scored; ``error`` ``[N, C]`` and ``expected`` ``[N, C]`` (engineering units), NaN where there is no
+    score; ``published``: the alerts, each with the reading that caused it; ``counts``: readings by what was done with
+    them.
     """
 
+    arrived: Ints
+    number: Ints
     slot: Ints
     score: NDArray[np.float64]
     p_value: NDArray[np.float64]
@@ -92,11 +108,26 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
-    """N readings as given, and sorted by stream."""
+class _Given:
+    """N readings in some order, numbered."""
 
     slots: Ints
     times: Times
+    values: NDArray[np.float32]
+    number: Ints
+    known: Times
+    """The newest times of their streams, of readings that wait too."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """N readings to be scored, and sorted by stream."""
+
+    number: Ints
+    slots: Ints
+    times: Times
+    known: Times
+    """The newest times of their streams, of readings that wait too."""
     values: NDArray[np.float32]
     order: Ints
     segments: Segments
@@ -110,8 +141,9 @@ class Engine:
 
     def __init__(self, model: Model, policy: Policy | None = None, threads: int = 1) -> None:
         manifest = model.manifest
-        self.model = model
-        self.policy = _patient(policy or Policy.usual(manifest.smoothing_span), manifest.interval_s)
+        self._learned = self.model = model
+        #: the promise in force; None: the model's own
+        self.false_alarms: str | None = None
         self.scorer = Scorer(model.graph, manifest.batching, threads)
         self.streams = Streams(model.streams, manifest.calibration.threshold, BUCKETS)
         self._window = manifest.window
@@ -127,35 +159,63 @@ class Engine:
         if self.scorer.images != (manifest.frame is not None):
             raise ModelError("the model's graph and manifest disagree on images: fit it again")
         self.state = State(
-            layout(self._tail, self._values, len(self._weights), self.policy.n, manifest.season, self._sensed)
+            layout(self._tail, self._values, len(self._weights), REMEMBERED, manifest.season, self._sensed)
         )
-        self.baselines = Baselines(self.policy, self.interval_ns)
         self._sensors = Sensors(manifest.channels)
-        silent_ns = limit_ns(self.policy.silent_after, manifest.silent_after_s, self.interval_ns)
-        self._silences = Silences(silent_ns, AHEAD_NS)
+        self._given = 0
+        self._go_by(policy or Policy.usual(manifest.smoothing_span))
         self._reporter = Reporter(model, self.scorer, self.streams, self.state, self._weights)
         #: CPU-bound seconds by stage since the start, for benchmarks and metrics; decides nothing
         self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    def judge_by(self, policy: Policy, false_alarms: str | None = None) -> None:
+        """Go by another policy and another promise (None: the model's own) from the next reading on.
+
+        What is remembered stays, and what waits in the reorder buffer is lost by none. Raises ValueError where the
+        promise cannot be read.
+        """
+        model = self._learned if false_alarms is None else promising(self._learned, false_alarms)
+        if model.manifest.calibration != self.model.manifest.calibration:
+            self.streams.judge_by(model.streams, model.manifest.calibration.threshold)
+            self.model = model
+            self._reporter = Reporter(model, self.scorer, self.streams, self.state, self._weights)
+        self.false_alarms = false_alarms
+        self._go_by(policy)
+
+    def _go_by(self, policy: Policy) -> None:
+        manifest = self.model.manifest
+        self.policy = policy = _patient(policy, manifest.interval_s)
+        self.baselines = Baselines(policy, self.interval_ns)
+        self._lateness_ns = round(policy.lateness * SECOND_NS)
+        silent_ns = limit_ns(policy.silent_after, manifest.silent_after_s, self.interval_ns)
+        self._silences = Silences(silent_ns + self._lateness_ns if silent_ns else 0, AHEAD_NS)
+        self._capacity = capacity(self._lateness_ns, self.interval_ns, self._values)
 
     @property
     def open_incidents(self) -> int:
         """How many incidents are open."""
         return int((self.state.opened[: self.state.size] != NEVER).sum())
 
+    @property
+    def waiting(self) -> int:
+        """How many readings wait in the reorder buffer."""
+        return int(self.state.wait_count[: self.state.size].sum())
+
     def process(self, batches: Sequence[Readings]) -> Scored:
         """Take in what has arrived, in order within each stream, and say what it means."""
         batches = [batch for batch in batches if len(batch)]
         began = time.perf_counter()
         counts: Counter[str] = Counter()
-        batch = self._sorted(batches, counts)
-        out = self._nothing_yet(batch, counts)
+        arrived = self._columns(batches)
+        counts["received"] += len(arrived.slots)
+        batch = self._sorted(self._released(arrived, counts), counts)
+        out = self._nothing_yet(arrived, batch, counts)
         silent = self._silence(batch, out)
         clocked = self._clocks(batch, out)
         self.seconds["decide"] += time.perf_counter() - began
         for rows in self._rounds(batch):
             self._round(batch, rows, out)
         self._carry(batch, out, silent, clocked)
-        counts["received"] += len(batch.slots)
         published = [
             replace(p, record=dump_record(self.state, self.streams.of_partition(p.partition)[p.stream]))
             for p in sorted(out.published, key=lambda p: p.index)
@@ -164,29 +224,46 @@ class Engine:
 
     # -- the batch as a whole --------------------------------------------------------------------------------------
 
-    def _sorted(self, batches: Sequence[Readings], counts: Counter[str]) -> _Batch:
-        slots, times, values = self._columns(batches)
-        order = np.argsort(slots, kind="stable")
-        segments = Segments.of(slots[order])
-        fate = judge(segments, times[order], self.state.time[segments.slots])
+    def _columns(self, batches: Sequence[Readings]) -> _Given:
+        slots = [self.streams.slots(batch.partition, batch.streams) for batch in batches]
+        self.state.grow(self.streams.size)
+        count = sum(map(len, slots))
+        number = np.arange(self._given, self._given + count)
+        self._given += count
+        if len(batches) == 1:
+            return _Given(slots[0], batches[0].times, batches[0].values, number, batches[0].times)
+        times = np.concatenate([np.empty(0, np.int64), *(batch.times for batch in batches)])
+        values = np.concatenate([np.empty((0, self._values), np.float32), *(batch.values for batch in batches)])
+        return _Given(np.concatenate([np.empty(0, np.int64), *slots]), times, values, number, times)
+
+    def _released(self, given: _Given, counts: Counter[str]) -> _Given:
+        """What the reorder buffer lets go on; everything where nothing has to wait and nothing does."""
+        if not len(given.slots) or not (self._lateness_ns or self._anything_waits()):
+            return given
+        began = time.perf_counter()
+        out = reorder(
+            self.state, given.slots, given.times, given.values, given.number,
+            lateness_ns=self._lateness_ns, capacity=self._capacity,
+        )  # fmt: skip
+        counts["duplicate"] += out.duplicates
+        counts["released_early"] += out.early
+        self.seconds["reorder"] += time.perf_counter() - began
+        return _Given(out.slots, out.times, out.values, out.number, out.known)
+
+    def _anything_waits(self) -> bool:
+        """Under a policy that was in force before, that is."""
+        state = self.state
+        return state.wait_time.shape[1] > 0 and bool(state.wait_count[: state.size].any())
+
+    def _sorted(self, given: _Given, counts: Counter[str]) -> _Batch:
+        order = np.argsort(given.slots, kind="stable")
+        segments = Segments.of(given.slots[order])
+        fate = judge(segments, given.times[order], self.state.time[segments.slots])
         counts["late"] += int(fate.late.sum())
         counts["duplicate"] += int(fate.duplicate.sum())
-        return _Batch(slots, times, values, order, segments, fate)
+        return _Batch(given.number, given.slots, given.times, given.known, given.values, order, segments, fate)
 
-    def _columns(self, batches: Sequence[Readings]) -> tuple[Ints, Times, NDArray[np.float32]]:
-        if not batches:
-            return np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, self._values), np.float32)
-        slots = [self.streams.slots(batch.partition, batch.streams) for batch in batches]
-        self.state.grow(len(self.streams))
-        if len(batches) == 1:
-            return slots[0], batches[0].times, batches[0].values
-        return (
-            np.concatenate(slots),
-            np.concatenate([batch.times for batch in batches]),
-            np.concatenate([batch.values for batch in batches]),
-        )
-
-    def _nothing_yet(self, batch: _Batch, counts: Counter[str]) -> Scored:
+    def _nothing_yet(self, arrived: _Given, batch: _Batch, counts: Counter[str]) -> Scored:
         n, C = len(batch.slots), self._channels
         # an incident that was open before a stream's first reading, for readings that are dropped
         alert = (self.state.opened[batch.slots] != NEVER).any(axis=1)
@@ -194,7 +271,8 @@ class Engine:
         error, expected = (
             np.empty((n, C), np.float32) if whole else np.full((n, C), np.nan, np.float32) for _ in range(2)
         )
-        return Scored(batch.slots, np.full(n, np.nan), np.full(n, np.nan), alert, error, expected, [], counts)
+        nothing = np.full(n, np.nan), np.full(n, np.nan)
+        return Scored(arrived.slots, batch.number, batch.slots, *nothing, alert, error, expected, [], counts)
 
     def _rounds(self, batch: _Batch) -> Iterator[Ints]:
         """Accepted readings, as places in the sorted batch, by the turn of their stream."""
@@ -434,10 +512,13 @@ class Engine:
         calm = judged <= self.policy.release * threshold
         flags = np.where(by > 1, np.where(calm, FADING, ANOMALOUS), np.where(calm, CALM, NORMAL))
         flags = np.where(np.isnan(score) | silent, UNSCORED, flags).astype(np.uint8)
-        counts["scored"] += int((~np.isnan(score)).sum())
+        unscored = np.isnan(score)
+        counts["scored"] += int((~unscored).sum())
+        counts["overflowed"] += int((unscored & arrived.scorable).sum())  # numbers too large for the model's own
         counts["anomalous"] += int(((flags == ANOMALOUS) | (flags == FADING)).sum())
         counts["not_published"] += int((silent & (score > 1)).sum())
-        recent = self._remembered(segments, state.flags, flags)
+        recent, newest = histories(segments, state.flags[segments.slots], flags, self.policy.n)
+        state.flags[segments.slots] = newest
         return score, by, flags, recent
 
     def _remembered(self, segments: Segments, kept: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
@@ -581,8 +662,10 @@ class Engine:
         of_row[batch.order] = partition_of[batch.segments.of_row]
         for partition in np.unique(partition_of).tolist():
             rows = np.flatnonzero(accepted & (of_row == partition))
-            members = np.fromiter(self.streams.of_partition(partition).values(), np.int64)
-            events = self._silences.follow(state, members, batch.slots[rows], batch.times[rows], rows, told)
+            members = self.streams.expected(partition)
+            if len(members) < len(self.streams.of_partition(partition)):  # some have moved to other partitions
+                rows = rows[np.isin(batch.slots[rows], members)]
+            events = self._silences.follow(state, members, batch.slots[rows], batch.known[rows], rows, told)
             for event in events:
                 one = Segments.of(np.array([event.slot]))
                 marks = silence_marks(event.silent, event.newest)
@@ -637,7 +720,7 @@ class Engine:
     def buckets(self, readings: Readings) -> Ints:
         """The bucket of each reading's stream, ``[N]``."""
         slots = self.streams.slots(readings.partition, readings.streams)
-        self.state.grow(len(self.streams))
+        self.state.grow(self.streams.size)
         return self.streams.bucket(slots)
 
     # -- operators -------------------------------------------------------------------------------------------------
@@ -650,6 +733,43 @@ class Engine:
         published = [self._reporter.of_order(slot, change) for change in obey(self, slot, command)]
         return [replace(p, record=dump_record(self.state, slot)) for p in published]
 
+    # -- forgetting --------------------------------------------------------------------------------------------------
+
+    def forget(self, partition: int) -> None:
+        """Forget a partition, as if never met: another owns it now."""
+        self.streams.place(partition, None)
+        self.state.reset(self.streams.remove(partition, list(self.streams.of_partition(partition))))
+
+    def waiting_of(self, partition: int, streams: Iterable[str]) -> int:
+        """How many readings wait in the reorder buffer of these streams."""
+        known = self.streams.of_partition(partition)
+        return int(self.state.wait_count[[known[stream] for stream in streams if stream in known]].sum())
+
+    def evict(self, partition: int, streams: Iterable[str]) -> list[Published]:
+        """Forget streams of a partition; what is open at them is over, since nobody would ever say so."""
+        published = []
+        for stream in streams:
+            slot = self.streams.of_partition(partition).get(stream)
+            if slot is None:
+                continue
+            if self.state.time[slot] == NEVER:  # all that is known of it is what was published
+                self.state.time[slot] = self.state.told[slot].max()
+            time = int(self.state.time[slot])
+            for k in np.flatnonzero(self.state.opened[slot] != NEVER).tolist():
+                change = close(self.state, slot, KINDS[k], time, Ended.FORGOTTEN, wait=False)
+                published.append(self._reporter.of_order(slot, change))
+            self.state.reset(self.streams.remove(partition, [stream]))
+        return published
+
+    def longest_unheard(self, partition: int, count: int) -> list[str]:
+        """The ``count`` streams of a partition whose newest reading is the oldest, those without an incident first."""
+        members = self.streams.of_partition(partition)
+        names = list(members)
+        slots = np.fromiter(members.values(), np.int64, len(members))
+        is_open = (self.state.opened[slots] != NEVER).any(axis=1)
+        order = np.lexsort((np.array(names), self.state.time[slots], is_open))
+        return [names[n] for n in order[:count].tolist()]
+
     # -- state -----------------------------------------------------------------------------------------------------
 
     def clear(self) -> None:
@@ -659,23 +779,20 @@ class Engine:
 
     def dump(self, partition: int, bucket: int) -> bytes:
         """The state of a partition's streams in one bucket."""
-        members = self.streams.of_partition(partition)
+        members = self.streams.of_bucket(partition, bucket)
         slots = np.fromiter(members.values(), np.int64, len(members))
-        chosen = self.streams.bucket(slots) == bucket
-        names = [name for name, inside in zip(members, chosen, strict=True) if inside]
-        return self.state.dump(names, slots[chosen], self.model.manifest.graph_sha256)
+        return self.state.dump(list(members), slots, self.model.manifest.graph_sha256)
 
     def load(self, partition: int, data: bytes) -> None:
-        """Take over a dump; the streams in it are as they were then. Raises ModelError where it does not fit."""
+        """Take over a dump; the streams in it are as they were then. Raises ModelError where it does not fit.
+
+        Of a dump under another model of the same channels, what no model owns is taken over: readings, clocks, runs.
+        """
         saved = Saved.parse(data)
         if saved.model != self.model.manifest.graph_sha256:
-            raise ModelError(
-                f"the saved state belongs to the model {saved.model[:12]}…, not to "
-                f"{self.model.manifest.graph_sha256[:12]}…: use the model that this consumer group ran, or another "
-                "--group-id"
-            )
+            saved = saved.of_no_model(self._tail)
         slots = self.streams.slots(partition, saved.streams)
-        self.state.grow(len(self.streams))
+        self.state.grow(self.streams.size)
         self.state.load(saved, slots)
 
     def set_incidents(self, partition: int, incidents: Mapping[str, bytes]) -> None:
@@ -687,7 +804,7 @@ class Engine:
         state, members = self.state, self.streams.of_partition(partition)
         forget_incidents(state, np.fromiter(members.values(), np.int64, len(members)))
         slots = self.streams.slots(partition, list(incidents))
-        state.grow(len(self.streams))
+        state.grow(self.streams.size)
         for slot, record in zip(slots.tolist(), incidents.values(), strict=True):
             load_record(state, slot, record)
             if state.opened[slot, ANOMALY] != NEVER and state.base_since[slot] == NEVER:

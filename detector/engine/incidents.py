@@ -57,6 +57,9 @@ OUTSIDE = -1
 #: Calm readings of a mark that is over at once.
 OVER = 2**30
 
+#: Flags of the newest readings that are remembered of each stream: as many as ``n`` may ask for.
+REMEMBERED = 64
+
 Flags = NDArray[np.uint8]
 Bools = NDArray[np.bool_]
 Fields = dict[str, tuple[tuple[int, ...], np.dtype[Any], Any]]
@@ -65,8 +68,8 @@ Fields = dict[str, tuple[tuple[int, ...], np.dtype[Any], Any]]
 class Policy(Frozen):
     """When an incident opens, is updated and resolves, and when a baseline follows. Durations in seconds."""
 
-    k: int = Field(1, ge=1, le=64, description="anomalous readings that open an incident …")
-    n: int = Field(1, ge=1, le=64, description="… among this many newest ones")
+    k: int = Field(1, ge=1, le=REMEMBERED, description="anomalous readings that open an incident …")
+    n: int = Field(1, ge=1, le=REMEMBERED, description="… among this many newest ones")
     quiet: int = Field(3, ge=1, le=64, description="calm readings in a row that resolve it")
     release: float = Field(0.7, gt=0, le=1, description="a reading is calm below this share of the threshold")
     unseen: int = Field(300, ge=0, description="first readings of a stream never seen that publish nothing")
@@ -83,6 +86,7 @@ class Policy(Frozen):
     silent_after: float | None = Field(
         None, ge=0, description="a stream is silent after this; 0: never; null: as learned"
     )
+    lateness: float = Field(0, ge=0, le=1e9, description="a reading waits until its stream is so far past it")
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Policy:

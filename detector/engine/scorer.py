@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from detector.engine.graph import check_graph
 from detector.engine.readings import at_once
 from schemas.errors import ModelError
 from schemas.manifest import Batching
@@ -36,9 +37,11 @@ class Scorer:
     """One ONNX Runtime session. Not for several threads at once."""
 
     def __init__(self, graph: bytes, batching: Batching, threads: int = 1) -> None:
+        check_graph(graph)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads  # a fixed number: the way a sum is split may change its last bit
         options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # its other format is not looked into
         options.log_severity_level = 3  # warnings about the provider are ours to give
         try:
             self._session = ort.InferenceSession(graph, options, providers=_providers())

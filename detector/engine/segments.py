@@ -81,11 +81,21 @@ def with_tails(segments: Segments, tails: NDArray[Any], rows: NDArray[Any]) -> N
 
     ``tails`` ``[U, length]``: each segment's values before its first row, newest last.
     """
-    length = tails.shape[1]
-    flat = np.empty(len(rows) + length * len(segments.slots), dtype=tails.dtype)
-    windows = blocks(flat, length)
-    windows[segments.first + length * np.arange(len(segments.slots))] = tails
-    position = np.arange(len(rows)) + length * (segments.of_row + 1)
+    return histories(segments, tails, rows, tails.shape[1])[0]
+
+
+def histories(
+    segments: Segments, tails: NDArray[Any], rows: NDArray[Any], length: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Likewise, of the newest ``length`` values only; and the tails ``[U, L]`` after the last rows."""
+    kept = tails.shape[1]
+    flat = np.empty(len(rows) + kept * len(segments.slots), dtype=tails.dtype)
+    windows = blocks(flat, kept)
+    windows[segments.first + kept * np.arange(len(segments.slots))] = tails
+    position = np.arange(len(rows)) + kept * (segments.of_row + 1)
     flat[position] = rows
-    gathered: NDArray[Any] = windows[position - length + 1]
-    return gathered
+    found: NDArray[Any] = blocks(flat, length)[position - length + 1]
+    if length == kept:
+        return found, found[segments.last]
+    after: NDArray[Any] = windows[position[segments.last] - kept + 1]
+    return found, after

@@ -11,6 +11,10 @@ time of the second newest witness, so that one clock that runs ahead makes nobod
 
 Only a stream that has itself been a witness can fall silent: one that reports less often than the limit, or was there
 for a moment, never was expected.
+
+With a lateness a stream's newest time is that of its newest reading, not of the newest that was released: of one that
+reports seldom, that is a whole pause older. It becomes known with the next release, and is then at most a lateness
+behind: the limit is as much longer.
 """
 
 from __future__ import annotations
@@ -36,7 +40,11 @@ Fields = dict[str, tuple[tuple[int, ...], np.dtype[Any], Any]]
 def fields() -> Fields:
     """The arrays of one stream: name to (shape, type, value of a stream just met)."""
     i64 = np.dtype("<i8")
-    return {"silence_since": ((), i64, NEVER), "silence_witness": ((), i64, NEVER)}
+    return {
+        "silence_newest": ((), i64, NEVER),
+        "silence_since": ((), i64, NEVER),
+        "silence_witness": ((), i64, NEVER),
+    }
 
 
 def limit_ns(told_s: float | None, learned_s: float | None, interval_ns: int) -> int:
@@ -52,7 +60,9 @@ class Memory(Protocol):
     """Where the arrays lie: row ``slot`` of each is a stream's."""
 
     time: Times
-    """``[S]``: the newest accepted time."""
+    """``[S]``: the newest time that was scored."""
+    silence_newest: Times
+    """``[S]``: the newest time that was known of at the last release; as good as ``time`` where that is later."""
     silence_since: Times
     """``[S]``: the first time after the newest pause."""
     silence_witness: Times
@@ -101,8 +111,9 @@ class Silences:
         """Who fell silent or came back, in the order of the readings that showed it.
 
         Of one partition: ``members``, the slots of all of its streams; ``slots``, ``times`` and ``index`` ``[m]`` of
-        the accepted readings, in order of arrival, and the place of each in the batch. ``told`` ``[S]``: who counts as
-        silent at present. Call it before ``memory.time`` knows of these readings; its own arrays it brings up to date.
+        the accepted readings, in order of arrival, and the place of each in the batch; the times are the newest known
+        ones of their streams. ``told`` ``[S]``: who counts as silent at present. Call it before ``memory.time`` knows
+        of these readings; its own arrays it brings up to date.
         """
         if not self._limit or not len(slots):
             return []
@@ -110,12 +121,15 @@ class Silences:
         order = np.argsort(slots, kind="stable")
         segments = Segments.of(slots[order])
         known = memory.silence_witness[segments.slots] != NEVER
-        grown = self._grow(memory, segments, times[order])
+        newest = np.full(len(told), NEVER)
+        newest[members] = np.maximum(memory.time[members], memory.silence_newest[members])
+        grown = self._grow(memory, segments, times[order], newest)
         witness = np.empty(len(slots), dtype=bool)
         witness[order] = grown
         due = clock.after(slots, times, witness, self._ahead) - self._limit
-        stays = _stays(memory, members, segments, order, times[order], known, segments.latest(grown) >= 0, due)
+        stays = _stays(memory, newest, members, segments, order, times[order], known, segments.latest(grown) >= 0, due)
         falls = self._falls(stays, due)
+        memory.silence_newest[segments.slots] = times[order][segments.last]
         open_ones = told[slots]
         if falls:
             open_ones = open_ones | np.isin(slots, [event.slot for event in falls])
@@ -126,10 +140,10 @@ class Silences:
         ]
         return _alternating(sorted(falls + comes, key=lambda event: (event.index, event.slot)), index, told)
 
-    def _grow(self, memory: Memory, segments: Segments, times: Times) -> Bools:
-        """Which readings ``[m]``, sorted by stream, are of a witness."""
+    def _grow(self, memory: Memory, segments: Segments, times: Times, newest: Times) -> Bools:
+        """Which readings ``[m]``, sorted by stream, are of a witness; ``newest`` ``[S]``: each stream's before."""
         slots = segments.slots
-        before = segments.previous(times, memory.time[slots])
+        before = segments.previous(times, newest[slots])
         start = segments.latest((times - self._limit > before) | (before == NEVER))
         since = np.where(start >= 0, times[start], memory.silence_since[slots][segments.of_row])
         grown: Bools = times - self._limit > since
@@ -171,8 +185,8 @@ class _Clock:
         leads = times > newest[:-1]
         leader = np.maximum.accumulate(np.where(leads, np.arange(1, len(times) + 1), 0))
         leaders = np.concatenate([[self.leader], slots])[np.concatenate([[0], leader])]
-        # who leads already only goes on; another that takes the lead makes the leader the second
-        passed = np.where(leads, np.where(leaders[:-1] == slots, NEVER, newest[:-1]), times)
+        # who leads only goes on, or says the same again; another that takes the lead makes the leader the second
+        passed = np.where(leaders[:-1] == slots, NEVER, np.where(leads, newest[:-1], times))
         second = np.maximum.accumulate(np.concatenate([[self.second], passed]))
         counted: Ints = np.concatenate([[0], np.cumsum(witness)])
         clock: Times = np.maximum(second, newest - ahead)[counted]
@@ -180,23 +194,31 @@ class _Clock:
 
 
 def _stays(
-    memory: Memory, members: Ints, segments: Segments, place: Ints, times: Times, known: Bools, grown: Bools, due: Times
+    memory: Memory,
+    newest: Times,
+    members: Ints,
+    segments: Segments,
+    place: Ints,
+    times: Times,
+    known: Bools,
+    grown: Bools,
+    due: Times,
 ) -> _Stays:
     """All stays of streams that may have fallen silent: of those in the batch, and of the others whose time is near.
 
-    Readings by stream: ``place`` ``[m]`` in order of arrival, ``times`` ``[m]``; ``grown`` ``[m]``: a witness in the
-    batch up to then; ``known`` ``[U]``: before.
+    ``newest`` ``[S]``: each stream's newest time before the batch. Readings by stream: ``place`` ``[m]`` in order of
+    arrival, ``times`` ``[m]``; ``grown`` ``[m]``: a witness in the batch up to then; ``known`` ``[U]``: before.
     """
     end = len(place)
     following = np.append(place[1:], end)
     following[segments.last] = end
     slots = segments.slots
-    absent = members[(memory.time[members] >= due[0]) & (memory.time[members] < due[-1])]
+    absent = members[(newest[members] >= due[0]) & (newest[members] < due[-1])]
     absent = absent[(memory.silence_witness[absent] != NEVER) & ~np.isin(absent, slots)]
     zeros, ends = np.zeros(len(absent), np.int64), np.full(len(absent), end)
     return _Stays(
         np.concatenate([slots[segments.of_row], slots, absent]),
-        np.concatenate([times, memory.time[slots], memory.time[absent]]),
+        np.concatenate([times, newest[slots], newest[absent]]),
         np.concatenate([place + 1, np.zeros(len(slots), np.int64), zeros]),
         np.concatenate([following, place[segments.first], ends]),
         np.concatenate([grown | known[segments.of_row], known, np.ones(len(absent), bool)]),

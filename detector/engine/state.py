@@ -4,7 +4,9 @@ Sections, in memory and in bytes alike:
 
 * ``tail`` — owned by no model: the raw window, the newest time, counts. Survives a change of the model.
 * ``parts`` — readings still being put together from parts (empty: readings arrive whole).
-* ``reorder`` — readings that wait for late ones (empty: lateness is 0).
+* ``reorder`` — readings that wait for late ones (empty: lateness is 0, or nothing waits). Owned by no model. In bytes
+  there is room for the most readings that wait at one of the streams.
+* ``passing`` — what belongs to them in memory alone.
 * ``season`` — what is usual at which time (empty: the model knows no season). Owned by no model.
 * ``baseline`` — what the level and spread of each stream are now. Owned by no model.
 * ``sensors`` — runs of equal and of missing values, clocks that were set back, silence. Owned by no model.
@@ -28,7 +30,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from detector.engine import baseline, clocks, incidents, seasons, sensors, silence
+from detector.engine import baseline, clocks, incidents, reorder, seasons, sensors, silence
 from detector.engine.assembly import NEVER
 from detector.engine.incidents import UNSCORED
 from schemas.errors import ModelError
@@ -58,7 +60,8 @@ def layout(
             "seen": ((), i64, 0),
         },
         "parts": {},
-        "reorder": {},
+        "reorder": reorder.fields(0, channels),
+        "passing": reorder.passing_fields(0),
         "season": seasons.fields(season, channels),
         "baseline": baseline.fields(sensed),
         "sensors": {**sensors.fields(sensed), **clocks.fields(), **silence.fields()},
@@ -77,7 +80,7 @@ class State:
     """Arrays of all streams; row ``slot`` of each belongs to one stream of one partition."""
 
     def __init__(self, arrays: Layout) -> None:
-        self.layout = arrays
+        self.layout = dict(arrays)
         self._capacity = 0
         self.size = 0
         self.raw: NDArray[np.float32]
@@ -126,6 +129,7 @@ class State:
         self.clock_late: NDArray[np.int32]
         self.clock_first: NDArray[np.int64]
         self.clock_newest: NDArray[np.int64]
+        self.silence_newest: NDArray[np.int64]
         self.silence_since: NDArray[np.int64]
         self.silence_witness: NDArray[np.int64]
         self.season_bin: NDArray[np.int64]
@@ -134,6 +138,10 @@ class State:
         self.season_level: NDArray[np.int16]
         self.season_sum: NDArray[np.int64]
         self.season_count: NDArray[np.uint32]
+        self.wait_time: NDArray[np.int64]
+        self.wait_value: NDArray[np.float32]
+        self.wait_number: NDArray[np.int64]
+        self.wait_count: NDArray[np.int32]
         self.grow(64)
         self.size = 0
 
@@ -149,31 +157,61 @@ class State:
             self._capacity = capacity
         self.size = max(size, self.size)
 
+    def widen(self, width: int) -> None:
+        """Make room for so many readings that wait at each stream."""
+        values = self.wait_value.shape[2]
+        for section, fields in (
+            ("reorder", reorder.fields(width, values)),
+            ("passing", reorder.passing_fields(width)),
+        ):
+            for name, (shape, dtype, empty) in fields.items():
+                held = getattr(self, name)
+                if held.shape[1:] != shape:
+                    wider = np.full((self._capacity, *shape), empty, dtype=dtype)
+                    wider[:, : held.shape[1]] = held
+                    setattr(self, name, wider)
+            self.layout[section] = fields
+
     def clear(self) -> None:
         """Forget every stream."""
         for name, (_, _, empty) in self._fields():
             getattr(self, name)[: self.size] = empty
         self.size = 0
 
+    def reset(self, slots: NDArray[np.int64]) -> None:
+        """Make streams' rows what they are for a stream that has just been met."""
+        for name, (_, _, empty) in self._fields():
+            getattr(self, name)[slots] = empty
+
     def dump(self, names: list[str], slots: NDArray[np.int64], model: str) -> bytes:
         """The state of some streams; ``names`` and ``slots`` in the same order; ``model``: SHA-256 of its graph."""
         sections: dict[str, dict[str, Any]] = {}
         body = []
-        for section, fields in self.layout.items():
-            sections[section] = {}
-            for name, (shape, dtype, _) in fields.items():
-                sections[section][name] = [dtype.str, list(shape)]
-                body.append(getattr(self, name)[slots].tobytes())
+        for section, arrays in self._saved(slots):
+            sections[section] = {name: [array.dtype.str, list(array.shape[1:])] for name, array in arrays.items()}
+            body += [array.tobytes() for array in arrays.values()]
         header = orjson.dumps({"version": FORMAT_VERSION, "model": model, "streams": names, "sections": sections})
         data = b"".join([MAGIC, struct.pack("<I", len(header)), header, *body])
         return data + struct.pack("<I", zlib.crc32(data))
+
+    def _saved(self, slots: NDArray[np.int64]) -> Iterable[tuple[str, dict[str, NDArray[Any]]]]:
+        """What is saved of these streams, section by section."""
+        for section, fields in self.layout.items():
+            if section == "reorder":
+                yield section, reorder.saved(self, slots)
+            elif section != "passing":
+                yield section, {name: getattr(self, name)[slots] for name in fields}
 
     def load(self, saved: Saved, slots: NDArray[np.int64]) -> None:
         """Take over what was saved for streams that have these slots now, in the order of ``saved.streams``.
 
         Raises ModelError where a window has another shape: the state belongs to another model.
         """
+        if "reorder" in self.layout:
+            reorder.restore(self, slots, saved.sections.get("reorder", {}))
         for section, fields in self.layout.items():
+            if section in ("reorder", "passing"):
+                continue
             for name, (shape, _, empty) in fields.items():
                 found = saved.sections.get(section, {}).get(name)
                 if found is None:
@@ -209,6 +247,17 @@ class Saved:
     """SHA-256 of the graph under which it was saved."""
     streams: list[str]
     sections: dict[str, dict[str, NDArray[Any]]]
+
+    def of_no_model(self, tail: int) -> Saved:
+        """What no model owns, with the newest ``tail`` readings; a baseline is about what its own model learned."""
+        kept = {name: dict(self.sections.get(name, {})) for name in ("tail", "parts", "reorder", "sensors")}
+        raw = kept["tail"].get("raw")
+        if raw is not None and raw.shape[1] != tail:
+            length = min(raw.shape[1], tail)
+            longer = np.full((len(raw), tail, *raw.shape[2:]), np.nan, raw.dtype)
+            longer[:, tail - length :] = raw[:, raw.shape[1] - length :]
+            kept["tail"] |= {"raw": longer, "filled": np.minimum(kept["tail"]["filled"], length)}
+        return Saved("", self.streams, kept)
 
     @classmethod
     def parse(cls, data: bytes) -> Saved:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,23 +30,49 @@ class Streams:
         # the last row is the group's: index -1 finds it for a stream never seen
         self._loc = np.concatenate([values.loc, values.group_loc[None]]).astype(np.float32)
         self._scale = np.concatenate([values.scale, values.group_scale[None]]).astype(np.float32)
-        self._threshold = np.concatenate([values.threshold, [group_threshold]])
+        self.judge_by(values, group_threshold)
         self._factor = np.concatenate([values.factor, [1.0]])
         self._tail = values.tail
         self._noise = np.ones_like(values.group_scale) if values.noise is None else values.noise
         self._usual = typical(values.tail_score, values.tail_p)
         self.clear()
 
+    def judge_by(self, values: StreamValues, group_threshold: float) -> None:
+        """Other thresholds, of the same streams: another promise."""
+        self._threshold = np.concatenate([values.threshold, [group_threshold]])
+
     def clear(self) -> None:
         """Forget every stream."""
         self.names: list[str] = []
+        """By slot; empty where the slot is free."""
         self.partitions: list[int] = []
+        """By slot; -1 where it is free."""
         self._slots: dict[int, dict[str, int]] = {}
+        self._members: dict[int, list[dict[str, int]]] = {}  # the same by bucket, so that one is found without a search
+        self._places: dict[str, int] = {}  # partitions in which a name is known, where there are several
+        self._free: list[int] = []
+        self._belongs: dict[int, Callable[[str], bool]] = {}
+        self._moved: dict[int, set[str]] = {}
         self._row = np.empty(64, dtype=np.int64)
         self._bucket = np.empty(64, dtype=np.int64)
 
     def __len__(self) -> int:
+        return len(self.names) - len(self._free)
+
+    @property
+    def size(self) -> int:
+        """Slots given out so far, free ones among them: rows that the state needs."""
         return len(self.names)
+
+    @property
+    def known(self) -> set[int]:
+        """Partitions of which some stream is known."""
+        return {partition for partition, table in self._slots.items() if table}
+
+    @property
+    def repeated(self) -> dict[str, int]:
+        """Streams met in several partitions here, and in how many: their sender changed its key, or the topic grew."""
+        return self._places
 
     def slots(self, partition: int, names: Sequence[str]) -> Ints:
         """The slot of each name, new ones for streams not met yet, ``[N]``."""
@@ -57,22 +83,82 @@ class Streams:
             for name in dict.fromkeys(names):
                 if name not in table:
                     table[name] = self._add(partition, name)
+                    self._count_places(name)
+                    self._note_moved(partition, name)
             return np.fromiter(map(table.__getitem__, names), np.int64, len(names))
 
     def _add(self, partition: int, name: str) -> int:
-        slot = len(self.names)
+        if self._free:
+            slot = self._free.pop()
+            self.names[slot], self.partitions[slot] = name, partition
+        else:
+            slot = len(self.names)
+            self.names.append(name)
+            self.partitions.append(partition)
         if slot == len(self._row):
             self._row = np.concatenate([self._row, np.empty_like(self._row)])
             self._bucket = np.concatenate([self._bucket, np.empty_like(self._bucket)])
-        self.names.append(name)
-        self.partitions.append(partition)
-        self._row[slot] = self._known.get(name, -1)
-        self._bucket[slot] = bucket_of(name, self.buckets)
+        bucket = bucket_of(name, self.buckets)
+        self._row[slot], self._bucket[slot] = self._known.get(name, -1), bucket
+        members = self._members.setdefault(partition, [{} for _ in range(self.buckets)])
+        members[bucket][name] = slot
         return slot
+
+    def remove(self, partition: int, names: Iterable[str]) -> Ints:
+        """Forget streams of a partition; returns the slots that are free now. Names not known there are passed over."""
+        table = self._slots.get(partition, {})
+        slots = []
+        for name in dict.fromkeys(names):
+            slot = table.pop(name, None)
+            if slot is None:
+                continue
+            del self._members[partition][int(self._bucket[slot])][name]
+            self.names[slot], self.partitions[slot] = "", -1
+            self._row[slot] = -1
+            self._moved.get(partition, set()).discard(name)
+            slots.append(slot)
+            self._count_places(name)
+        self._free += slots
+        return np.array(slots, np.int64)
+
+    def _count_places(self, name: str) -> None:
+        if len(self._slots) == 1 and not self._places:
+            return
+        count = sum(name in table for table in self._slots.values())
+        if count > 1:
+            self._places[name] = count
+        else:
+            self._places.pop(name, None)
+
+    def place(self, partition: int, belongs: Callable[[str], bool] | None) -> None:
+        """Which names belong in a partition; None: all do. Of one that does not, nothing is expected there any more."""
+        self._moved.pop(partition, None)
+        self._belongs.pop(partition, None)
+        if belongs is not None:
+            self._belongs[partition] = belongs
+            for name in self.of_partition(partition):
+                self._note_moved(partition, name)
+
+    def _note_moved(self, partition: int, name: str) -> None:
+        belongs = self._belongs.get(partition)
+        if belongs is not None and not belongs(name):
+            self._moved.setdefault(partition, set()).add(name)
+
+    def expected(self, partition: int) -> Ints:
+        """Slots of a partition's streams, but for those that have moved to another."""
+        table, moved = self.of_partition(partition), self._moved.get(partition)
+        if moved:
+            return np.array([slot for name, slot in table.items() if name not in moved], np.int64)
+        return np.fromiter(table.values(), np.int64, len(table))
 
     def of_partition(self, partition: int) -> dict[str, int]:
         """Slot by name."""
         return self._slots.get(partition, {})
+
+    def of_bucket(self, partition: int, bucket: int) -> dict[str, int]:
+        """Slot by name, of the streams of a partition that are saved together."""
+        members = self._members.get(partition)
+        return members[bucket] if members else {}
 
     def bucket(self, slots: Ints) -> Ints:
         """Bucket of each slot."""

@@ -9,7 +9,8 @@ from schemas.settings import DetectorSettings
 DECIDING = tuple(
     name
     for name in DetectorSettings.model_fields
-    if name.startswith(("incident_", "shift_", "drift_")) or name in ("false_alarms", "unseen_readings", "silent_after")
+    if name.startswith(("incident_", "shift_", "drift_"))
+    or name in ("lateness", "false_alarms", "unseen_readings", "silent_after")
 )
 
 

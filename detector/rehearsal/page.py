@@ -36,10 +36,11 @@ ENDS = {
     Ended.REBASELINED: "taken as the new normal",
     Ended.ACCEPTED: "accepted by an operator",
     Ended.EXPIRED: "open for too long",
+    Ended.FORGOTTEN: "the stream is no longer followed",
 }
 
 #: Ends of which the page says what would have been sent; that all is as before needs no words.
-UNUSUAL = (Ended.REBASELINED, Ended.ACCEPTED, Ended.EXPIRED)
+UNUSUAL = (Ended.REBASELINED, Ended.ACCEPTED, Ended.EXPIRED, Ended.FORGOTTEN)
 
 STYLE = (
     PLOTS
@@ -124,6 +125,16 @@ def _verdict(record: Record) -> Iterable[str]:
         )
     if dropped := record.counts["late"] + record.counts["duplicate"]:
         yield f'<p class="warning">{plural(dropped, "reading")} came late or twice and would have been dropped.</p>'
+    if record.waiting:
+        yield (
+            f'<p class="warning">{plural(record.waiting, "reading")} at the end of the data would still have waited '
+            "for others that are late (--lateness) and had no score.</p>"
+        )
+    if early := record.counts["released_early"]:
+        yield (
+            f'<p class="warning">{plural(early, "reading")} would have been scored before the lateness was over: more '
+            "were waiting than are kept of a stream.</p>"
+        )
     if not record.sent.incidents:
         yield "<p><b>Nothing would have been sent.</b></p>"
 
@@ -333,6 +344,7 @@ def _settings(record: Record) -> Iterable[str]:
         ("an incident opens", f"at {when.k} anomalous of {when.n} readings, one every "
          f"{duration(manifest.interval_s)}; it ends after {when.quiet} normal ones"),
         ("a stream never seen", f"publishes nothing for its first {plural(own.unseen_readings, 'reading')}"),
+        *([("readings wait", f"until their stream is {duration(when.lateness)} past them")] if when.lateness else []),
         ("promise", f"{html.escape(calibration.false_alarms)}: false-alarm episodes at most {_promised(record)} a week "
          "per stream"),
         ("a week", "of scored readings, each as long as the model's interval; every kind of incident counts, and "

@@ -62,13 +62,22 @@ class Record:
         self._alert = empty((n,), np.bool_)
         self._expected = empty((n, C if traced else 0), np.float32)
 
-    def add(self, rows: Ints, scored: Scored) -> None:
-        """What became of some rows of the table; ``rows``: which, in the order in which they were processed."""
-        self._slot[rows] = scored.slot
-        self._score[rows] = scored.score
-        self._alert[rows] = scored.alert
+    def add(self, arrived: Ints, scored: Scored, rows: Ints | None = None) -> None:
+        """What became of some rows of the table. ``arrived``: those that came, in the order in which they were
+        processed; ``rows`` ``[N]``: those that ``scored`` is about, -1: none of the table; None: the same.
+        """
+        self._slot[arrived] = scored.arrived
+        ours = np.arange(len(scored.score))
+        if rows is None:
+            rows = arrived
+        else:  # what came may wait
+            self._score[arrived], self._alert[arrived], self._expected[arrived] = np.nan, False, np.nan
+            ours = np.flatnonzero(rows >= 0)
+            rows = rows[ours]
+        self._score[rows] = scored.score[ours]
+        self._alert[rows] = scored.alert[ours]
         if self._expected.shape[1]:
-            self._expected[rows] = scored.expected
+            self._expected[rows] = scored.expected[ours]
         self.counts += scored.counts
         for published in scored.published:
             self.sent.add(published.alert)
@@ -77,6 +86,11 @@ class Record:
     def policy(self) -> Policy:
         """When its incidents opened and resolved."""
         return self._engine.policy
+
+    @property
+    def waiting(self) -> int:
+        """Readings that still wait for later ones."""
+        return self._engine.waiting
 
     @property
     def manifest(self) -> Manifest:

@@ -25,8 +25,8 @@ from detector.adapters.files import Table  # noqa: E402
 from detector.adapters.texts import Names, Stamps  # noqa: E402
 from detector.engine.engine import Engine  # noqa: E402
 from detector.engine.model import Model  # noqa: E402
+from detector.engine.promising import promising  # noqa: E402
 from detector.engine.readings import Readings  # noqa: E402
-from detector.loading import promising  # noqa: E402
 from schemas.moment import SECOND_NS  # noqa: E402
 from schemas.promise import Promise  # noqa: E402
 from trainer.pipeline import learn  # noqa: E402

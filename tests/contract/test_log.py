@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from log_cluster import (
@@ -19,9 +20,9 @@ from log_cluster import (
     values_of,
 )
 
-from detector.adapters.port import Committed, Log, StateRecord, Transaction
+from detector.adapters.port import Committed, Log, Records, StateRecord, Transaction
 from schemas.dead_letter import DeadLetter, Reason
-from schemas.errors import Fenced, Rebalanced
+from schemas.errors import Fenced, Rebalanced, TemporaryError
 
 
 @pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])
@@ -29,7 +30,8 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[LogCluster]:
     if request.param == "memory":
         made: LogCluster = MemoryCluster()
     else:
-        made = KafkaCluster(request.getfixturevalue("broker").bootstrap, startup_timeout_s=30, session_timeout_s=6)
+        broker = request.getfixturevalue("broker")
+        made = KafkaCluster(broker.bootstrap, broker.folder / "data", startup_timeout_s=30, session_timeout_s=6)
     yield made
     made.close()
 
@@ -60,17 +62,102 @@ def test_an_assignment_is_handed_out_once_and_nothing_is_delivered_before_its_st
 
 
 def test_a_second_member_takes_its_share(cluster: LogCluster) -> None:
+    for partition in range(PARTITIONS):
+        cluster.produce(partition, [b"a", b"b", b"c"])
     first = cluster.member()
     everything = start_all(first)
-    second = cluster.member()
+    poll_until(first, lambda: at_end(first))
+    second, reached = cluster.member(), first.positions()
     mine, other = shared_out(first, second, held={0: everything})
-    assert first.positions() == {}  # whatever was started is stopped
     assert mine | other == frozenset(range(PARTITIONS))
     assert mine
     assert other
     assert not mine & other
+    assert first.positions() == {p: reached[p] for p in mine}, "what it keeps goes on where it was"
+    for partition in range(PARTITIONS):
+        cluster.produce(partition, [b"d"])
+    found, kept = [], []
+    while not found or not at_end(first):  # the group may go through another round; nothing of what is kept is lost
+        try:
+            found += first.poll(0.1, 10)
+        except Rebalanced as moved:
+            kept.append(moved.kept)
+        first.take_assignment()
+        with suppress(Rebalanced):
+            second.poll(0.1, 10)
+        second.take_assignment()
+    assert all(one == mine for one in kept)
+    assert {(r.partition, value) for r in found for value in r.values} == {(p, b"d") for p in mine}
+    first.commit(Transaction(offsets={p: Committed(at, 0) for p, at in first.positions().items()}))
     second.close()
     assert shared_out(first, held={0: mine}) == [everything]
+    assert set(first.positions()) == mine, "what it gets is stopped until it is started"
+
+
+def test_a_partition_that_was_halted_goes_on_though_others_were_read_meanwhile(cluster: LogCluster) -> None:
+    """kafka-python parked what it had fetched of one, and never fetched more where another's records came between."""
+    for partition in range(PARTITIONS):
+        cluster.produce(partition, [b"%d" % n for n in range(300)])
+    log = cluster.member()
+    start_all(log)
+    for turn in range(20):
+        for records in log.poll(0.2, 7 + turn):
+            at = log.positions()[records.partition]
+            log.halt(records.partition)
+            poll_until(log, lambda: True)
+            log.poll(0.02, 11)
+            log.start(records.partition, at)
+    for partition in range(PARTITIONS):
+        log.start(partition, log.bounds(partition)[0])
+    poll_until(log, lambda: at_end(log))
+
+
+def test_a_large_state_is_read_whole_by_a_member_that_has_just_begun(cluster: LogCluster) -> None:
+    """The look at the owner's records left a partition parked, so that it was never read."""
+    first = cluster.member()
+    start_all(first)
+    for partition in range(PARTITIONS):
+        records = [StateRecord(partition, b"k%d" % n, b"v" * 500) for n in range(230 + partition)]
+        first.commit(Transaction(state=records, offsets={partition: Committed(0, 0)}))
+    first.close()
+    second = cluster.member()
+    for partition in range(PARTITIONS):
+        assert len(second.read_state(partition)) == 230 + partition
+
+
+def test_what_was_kept_is_said(cluster: LogCluster) -> None:
+    first = cluster.member()
+    everything, second = start_all(first), cluster.member()
+    deadline = time.monotonic() + 60
+    kept = everything
+    while kept == everything:
+        assert time.monotonic() < deadline
+        second.take_assignment()
+        with suppress(Rebalanced):
+            second.poll(0.1, 10)
+        try:
+            first.poll(0.1, 10)
+            first.take_assignment()
+        except Rebalanced as moved:
+            kept = moved.kept
+    assert kept
+    assert kept < everything
+
+
+def test_what_is_asked_for_again_is_handed_out_once_more_and_stopped(cluster: LogCluster) -> None:
+    log = cluster.member()
+    everything = start_all(log)
+    log.again()
+    assert assignment(log) == everything
+    assert log.positions() == {}
+    assert log.take_assignment() is None
+
+
+def test_the_topic_is_described(cluster: LogCluster) -> None:
+    first, second = cluster.member().describe(), cluster.member().describe()
+    assert first == second
+    assert first[1] == PARTITIONS
+    assert len(first[0]) == 36
 
 
 def test_a_member_that_was_given_up_cannot_commit(cluster: LogCluster) -> None:
@@ -236,6 +323,79 @@ def test_offset_at_a_time(cluster: LogCluster) -> None:
     assert [log.offset_at(0, moment) for moment in (-1, 1_000, 1_001, 5_000)] == [0, 0, 1, 2]
     assert log.offset_at(0, 5_001) in (3, 4)  # Kafka's control records have a time of their own
     assert log.offset_at(1, 1_000) == 0
+
+
+# -- what cannot be read ---------------------------------------------------------------------------------------------
+
+
+def three_batches(cluster: LogCluster) -> None:
+    """Offsets 0, 1, 3, 4 and 6, 7 of partition 0 and as many of partition 1; of the first, those in the middle gone."""
+    for partition in (0, 1):
+        for number in range(3):
+            cluster.produce(partition, [b"%d-%d" % (number, step) for step in range(2)])
+    cluster.damage(0, 3, 5)
+
+
+def test_what_is_damaged_ends_the_process_and_nothing_of_it_is_passed_over(cluster: LogCluster) -> None:
+    three_batches(cluster)
+    log = cluster.member()
+    start_all(log)
+    found: list[Records] = []
+
+    def beyond() -> bool:
+        found.extend(log.poll(0.1, 100))
+        return log.positions()[0] > 3
+
+    with pytest.raises(TemporaryError, match="cannot be read"):
+        poll_until(log, beyond, 1)
+    assert [values_of([r]) for r in found if r.partition == 0] == [[b"0-0", b"0-1"]]
+    assert log.take_damaged() == []
+
+
+@pytest.mark.parametrize("at_once", [1, 100])
+def test_what_is_damaged_is_passed_over_where_the_log_was_told_to(cluster: LogCluster, at_once: int) -> None:
+    three_batches(cluster)
+    log = cluster.member(skip_corrupt=True)
+    start_all(log)
+    found, passed = [], []
+    deadline = time.monotonic() + 30
+    while not at_end(log):
+        assert time.monotonic() < deadline
+        found += log.poll(0.1, at_once)
+        passed += log.take_damaged()
+        behind = log.positions()[0] > 3
+        assert len(passed) == behind, "it is told of with the position behind it"
+    (damaged,) = passed
+    assert (damaged.partition, damaged.first, damaged.reason) == (0, 3, Reason.CORRUPT)
+    assert damaged.next in (5, 6)  # Kafka's control record may go with it
+    assert damaged.why
+    own = [r for r in found if r.partition == 0]
+    assert values_of(own) == [b"0-0", b"0-1", b"2-0", b"2-1"]
+    assert [offset for r in own for offset in r.offsets] == [0, 1, 6, 7]
+    assert len(values_of([r for r in found if r.partition == 1])) == 6
+    assert log.take_damaged() == []
+
+
+def test_what_is_damaged_is_passed_over_again_from_wherever_one_starts(cluster: LogCluster) -> None:
+    three_batches(cluster)
+    log = cluster.member(skip_corrupt=True)
+    assignment(log)
+    for start in (0, 4, 3):
+        log.start(0, start)
+        passed = []
+        deadline = time.monotonic() + 30
+        while not at_end(log):
+            assert time.monotonic() < deadline
+            log.poll(0.1, 100)
+            passed += log.take_damaged()
+        assert [damaged.first for damaged in passed] == [max(start, 3)]
+    log.start(0, 0)
+    deadline = time.monotonic() + 30
+    while log.positions()[0] <= 3:
+        assert time.monotonic() < deadline
+        log.poll(0.1, 100)
+    log.halt(0)
+    assert log.take_damaged() == [], "of partitions that are started only"
 
 
 # -- transactions ----------------------------------------------------------------------------------------------------

@@ -100,5 +100,5 @@ def test_what_operators_say_takes_effect_once_and_stays_where_it_was_written_dow
             broker.evict(log)
     check(MODEL, broker, "g", kept)
     for partition in kept:
-        ids = [command.id for _, command in partition.entries.values()]
+        ids = [command.id for _, command in partition.commands]
         assert len(set(ids)) == len(ids)

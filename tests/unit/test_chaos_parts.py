@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 from integration.chaos import ledger
-from integration.chaos.oracle import Entry, LostEntryError, Wanted, differences, disobeyed, journal_of
+from integration.chaos.oracle import LostEntryError, Wanted, differences, disobeyed, journal_of
 from integration.chaos.replica import Striker
-from integration.chaos.schedule import KINDS, OF_BROKER, OF_NET, Strike, What, schedule
+from integration.chaos.schedule import KINDS, LATER, LATER_KINDS, OF_BROKER, OF_NET, Strike, What, schedule
 from integration.chaos.topics import Found
 from integration.chaos.traffic import commands, records
 
 from detector.adapters.port import Step
+from detector.journal import Entry, Journal
+from schemas.command import Command, Verb
 
 MANY = range(1, 301)
 
@@ -35,6 +37,7 @@ def test_a_schedule_is_a_function_of_its_seed() -> None:
 def test_every_kind_comes_and_a_process_is_killed_at_every_step() -> None:
     many = [schedule(seed) for seed in MANY]
     assert {one.kind for one in many} == set(KINDS)
+    assert {schedule(LATER + 1 + n).kind for n in range(len(LATER_KINDS))} == set(LATER_KINDS)
     strikes = [strike for one in many for strike in one.strikes]
     assert {strike.step for strike in strikes if strike.what is What.KILL} == set(Step)
     assert {strike.what for strike in strikes} == set(What)
@@ -86,25 +89,38 @@ def test_what_differs_is_said(is_: list[bytes], letters: list[Found], says: list
     assert differences(WANTED, [alert(b"a", value, n) for n, value in enumerate(is_)], letters) == says
 
 
-def state(key: str, value: bytes | None) -> Found:
-    return Found(0, 0, 0, key.encode(), value, ())
+def state(what: str, value: bytes | None) -> Found:
+    return Found(0, 0, 0, f"group/{what}".encode(), value, ())
+
+
+def entry(number: int, offset: int, name: str) -> tuple[Found, Entry]:
+    """As it lies there, and as it is read."""
+    command = Command(id=name, command=Verb.ACCEPT, stream="a")
+    record = Journal(count=number).add("group", 0, offset, command)
+    return Found(0, 0, 0, record.key, record.value, ()), Entry(number, offset, command)
+
+
+def cursor(count: int) -> Found:
+    record = Journal(count=count).cursor("group", 0)
+    return Found(0, 0, 0, record.key, record.value, ())
+
+
+OTHERS = [state("7/0", b"..."), state("incident/a/journal/0", b"..."), state("journal/0", None)]
 
 
 def test_the_journal_is_read_whole_or_not_at_all() -> None:
-    first = state("group/journal/0", b'{"version":1,"offset":3,"kind":"command","payload":{"id":"a"}}')
-    cursor = state("group/journal/cursor", b'{"version":1,"considered":1,"count":1,"ids":[]}')
-    gone = state("group/journal/0", None)
-    others = [state("group/7/0", b"..."), state("group/incident/a/journal/0", b"...")]
-    assert journal_of([first, cursor, gone, *others]) == {0: [Entry(0, 3, "command", {"id": "a"})]}
+    (first, read), (second, read_too) = entry(0, 3, "a"), entry(1, 5, "b")
+    assert journal_of([first, cursor(1), *OTHERS, second, cursor(2)]) == {0: [[read, read_too]]}
     with pytest.raises(LostEntryError):
-        journal_of([cursor, *others])
-    anew = state("group/journal/0", b'{"version":1,"offset":4,"kind":"command","payload":{"id":"a"}}')
+        journal_of([first, cursor(2), *OTHERS])
+    with pytest.raises(LostEntryError):
+        journal_of([cursor(1), *OTHERS])
     with pytest.raises(AssertionError, match="became"):
-        journal_of([first, anew])
+        journal_of([first, second, entry(1, 6, "b")[0]])
 
 
 def test_commands_are_obeyed_once() -> None:
-    journal = {0: [Entry(0, 3, "command", {"id": "a"}), Entry(1, 4, "command", {"id": "a"})], 1: []}
+    journal = {0: [[entry(0, 3, "a")[1], entry(1, 4, "a")[1]]], 1: [[]]}
     assert disobeyed({"a": 0}, journal) == ["partition 0: a was obeyed 2 times"]
     assert disobeyed({"b": 1}, {}) == ["the command b was not obeyed in partition 1"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import struct
+from collections import Counter
 
 import numpy as np
 import orjson
@@ -15,8 +16,9 @@ from pydantic import ValidationError
 
 from detector.adapters.port import Records
 from detector.decoding.decoded import Decoded
-from detector.decoding.json_readings import JsonDecoder
+from detector.decoding.json_readings import MOST_BYTES, MOST_ELEMENTS, MOST_LETTERS, JsonDecoder
 from schemas.dead_letter import Reason
+from schemas.moment import LATEST_NS
 from schemas.reading import FieldNames, Reading
 
 CHANNELS = ("a", "b")
@@ -201,11 +203,66 @@ def test_values_round_as_single_precision_would() -> None:
     np.testing.assert_array_equal(found.readings.values, np.array(rows, np.float32))
 
 
-def test_a_long_list_of_bad_elements_is_split_once() -> None:
-    record = b"[" + b",".join([b'{"stream":1}'] * 20_000) + b"]"
+def test_a_long_list_of_bad_elements_is_split() -> None:
+    record = b"[" + b",".join([b'{"stream":1}'] * MOST_LETTERS) + b"]"
     found = decode(record)
-    assert len(found.dead_letters) == 20_000
-    assert [d.index for d in found.dead_letters] == list(range(20_000))
+    assert [(d.value, d.index, d.elements) for d in found.dead_letters] == [
+        (b'{"stream":1}', index, 1) for index in range(MOST_LETTERS)
+    ]
+
+
+def test_bad_elements_beyond_what_a_transaction_bears_share_one_letter() -> None:
+    bad = b"[" + b",".join([b"0"] * (MOST_LETTERS // 2)) + b"," + GOOD + b"]"
+    found = decode(bad, bad, bad, reading(timestamp="then"), GOOD)
+    assert found.offsets.tolist() == [100, 101, 102, 104]
+    elements = Counter({100: MOST_LETTERS // 2, 101: MOST_LETTERS // 2, 102: 1, 103: 1})
+    assert Counter(d.offset for d in found.dead_letters) == elements
+    shared, single = found.dead_letters[-2:]
+    assert (shared.value, shared.index, shared.elements) == (bad, -1, MOST_LETTERS // 2)
+    assert dict(shared.headers())["residual-elements"] == str(MOST_LETTERS // 2).encode()
+    assert (single.index, single.elements, single.reason) == (-1, 1, Reason.TIMESTAMP)
+    assert "residual-elements" not in dict(single.headers())
+
+
+@pytest.mark.parametrize("element", [b"0", b"NaN"])
+def test_a_list_longer_than_any_of_readings_is_set_aside_whole(element: bytes) -> None:
+    record = b"[" + b",".join([element] * (MOST_ELEMENTS + 1)) + b"]"
+    (letter,) = decode(record).dead_letters
+    assert (letter.value, letter.index, letter.elements) == (record, -1, MOST_ELEMENTS + 1)
+    assert letter.reason is Reason.TOO_LONG
+
+
+def test_a_record_longer_than_any_sender_means_is_not_taken_apart() -> None:
+    longest = GOOD + b" " * (MOST_BYTES - len(GOOD))
+    found = decode(longest, longest + b" ")
+    assert found.offsets.tolist() == [100]
+    assert [(d.offset, d.reason) for d in found.dead_letters] == [(101, Reason.TOO_LONG)]
+
+
+def test_a_record_dated_after_2262_gives_no_time() -> None:
+    """Its nanoseconds did not fit 64 bits, and the whole batch with it."""
+    for stamp in (2**63 - 1, LATEST_NS // 1_000_000 + 1):
+        (letter,) = decode(reading(timestamp=...), stamp=stamp).dead_letters
+        assert letter.reason is Reason.TIMESTAMP
+        assert len(decode(reading(), stamp=stamp).readings) == 1
+    assert decode(reading(timestamp=...), stamp=LATEST_NS // 1_000_000).readings.times.tolist() == [
+        LATEST_NS // 1_000_000 * 1_000_000
+    ]
+
+
+@pytest.mark.parametrize("values", [{"a": 3.4028235e38, "b": 1}, {"a": 3.4028235e38}, {"a": -3.4028235e38, "z": 0}])
+def test_the_largest_number_of_32_bits_is_taken_by_either_way(values: dict[str, float]) -> None:
+    """The long way refused what is written as the largest of 32 bits, since it is a little more in 64."""
+    assert abs(decode(reading(values=values)).readings.values[0, 0]) == np.finfo(np.float32).max
+    (letter,) = decode(reading(values={**values, "a": 3.4028236e38})).dead_letters
+    assert letter.reason is Reason.OUT_OF_RANGE
+
+
+@pytest.mark.parametrize("stamp", [5000 + 3_600_000, 5000 + 3_600_001])
+def test_too_far_ahead_is_the_same_alone_and_in_a_list(stamp: int) -> None:
+    alone, listed = decode(reading(timestamp=stamp)), decode(b"[" + reading(timestamp=stamp) + b"]")
+    assert len(alone.readings) == len(listed.readings) == (stamp == 3_605_000)
+    assert [d.reason for d in alone.dead_letters] == [d.reason for d in listed.dead_letters]
 
 
 def test_one_channel() -> None:
@@ -216,5 +273,5 @@ def test_one_channel() -> None:
 def test_a_list_too_deep_to_be_split_is_set_aside_once() -> None:
     record = b"[" + b"0," * 5000 + b"[" * 1000 + b"]" * 1000 + b"," + GOOD + b"]"
     found = decode(record)
-    assert [(d.value, d.index) for d in found.dead_letters] == [(record, -1)]
+    assert [(d.value, d.index, d.elements) for d in found.dead_letters] == [(record, -1, 5001)]
     assert len(found.readings) == 1

@@ -17,7 +17,7 @@ def test_it_comes_back_as_it_went(tmp_path: Path) -> None:
     model = tiny_model(streams=("a", "Ofen 7 ☃"))
     write_model(model, tmp_path / "m", {"report.html": b"<p>"})
     found = read_model(tmp_path / "m")
-    assert found.manifest == model.manifest
+    assert found.manifest.model_copy(update={"files": {}}) == model.manifest
     assert found.graph == model.graph
     assert found.streams.names == model.streams.names
     np.testing.assert_array_equal(found.streams.tail_score, model.streams.tail_score)
@@ -70,7 +70,7 @@ def edit(folder: Path, **changes: object) -> None:
         (lambda f: (f / "model.onnx").write_bytes(b"x"), "is not the graph"),
         (lambda f: (f / "model.onnx").unlink(), "model.onnx is missing"),
         (lambda f: (f / "manifest.json").unlink(), "manifest.json is missing"),
-        (lambda f: (f / "streams.npz").write_bytes(b"x"), "is damaged"),
+        (lambda f: (f / "streams.npz").write_bytes(b"x"), "is not the file"),
         (lambda f: edit(f, format_version=99), "format_version"),
         (lambda f: edit(f, surprise=1), "surprise"),
         (lambda f: edit(f, window=0), "window"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from prometheus_client.parser import text_string_to_metric_families
 
+from detector.adapters import health as module
 from detector.adapters.health import Health, HealthServer, parse_address
 from detector.adapters.metrics import ArrayHistogram, Metrics
 from schemas.errors import SettingsError
@@ -138,10 +141,10 @@ def test_the_histogram_counts_as_the_definition_says(values: np.ndarray) -> None
 
 @pytest.mark.parametrize(
     "address",
-    ["", "9100", ":9100", "localhost", "localhost:", "a:b", "h:70000", "::1:80", "h:-1", "h:+1", "[h]:1", "h:²"],
+    ["", ":", "[]:1", "localhost", "localhost:", "a:b", "h:70000", "::1:80", "h:-1", "h:+1", "[h]:1", "h:²"],
 )
 def test_an_address_that_is_none_is_refused_in_one_line(address: str) -> None:
-    with pytest.raises(SettingsError, match=r"^--http [^\n]*: write HOST:PORT[^\n]*$"):
+    with pytest.raises(SettingsError, match=r"^--http [^\n]*: write PORT, or HOST:PORT[^\n]*$"):
         parse_address(address)
 
 
@@ -168,3 +171,70 @@ def test_a_client_that_says_nothing_holds_nobody_up_and_closing_frees_the_port(
     assert not [thread for thread in threading.enumerate() if thread.name == "health"]
     with HealthServer(f"127.0.0.1:{server.port}", metrics, health) as again:
         assert ask(again, "/healthz")[0] == 200
+
+
+@pytest.mark.parametrize("address", ["0", ":0", "127.0.0.1:0", "localhost:0"])
+def test_a_port_alone_is_of_this_machine_only(
+    address: str, metrics: Metrics, health: Health, caplog: pytest.LogCaptureFixture
+) -> None:
+    with HealthServer(address, metrics, health) as server:
+        assert server._server.server_address[0] == "127.0.0.1"
+        assert ask(server, "/healthz")[0] == 200
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_another_address_is_used_where_it_is_written_out_and_warned_of_once(
+    metrics: Metrics, health: Health, caplog: pytest.LogCaptureFixture
+) -> None:
+    with HealthServer("0.0.0.0:0", metrics, health) as server:
+        assert ask(server, "/healthz")[0] == 200
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(said) == 1
+    assert "0.0.0.0:0" in said[0]
+
+
+def test_many_who_say_nothing_keep_nobody_out(server: HealthServer) -> None:
+    idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(4 * module.MOST_CONNECTIONS)]
+    try:
+        for _ in range(20):
+            began = time.monotonic()
+            assert ask(server, "/healthz") == (200, "alive\n")
+            assert time.monotonic() - began < 1
+        serving = [thread for thread in threading.enumerate() if "process_request_thread" in thread.name]
+        assert len(serving) <= module.MOST_CONNECTIONS + 1
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+def test_a_client_that_sends_a_byte_now_and_then_is_cut_off(
+    server: HealthServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REQUEST_S", 0.5)
+    with socket.create_connection(("127.0.0.1", server.port)) as slow:
+        began = time.monotonic()
+        with suppress(OSError):  # broken pipe or reset, as it happens
+            while time.monotonic() - began < 5:
+                slow.sendall(b"G")
+                time.sleep(0.05)
+        assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /" + b"x" * 10_000_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 10_000_000 + b"\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\n" + b"X: 1\r\n" * 1_000_000 + b"\r\n",
+    ],
+    ids=["line", "header", "headers"],
+)
+def test_a_request_that_is_too_large_is_not_read(server: HealthServer, request_: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as large:
+        try:
+            large.sendall(request_)
+            answer = large.makefile("rb").read()
+        except OSError:  # it hung up while we were still sending
+            answer = b""
+    assert b" 200 " not in answer.partition(b"\r\n")[0]
+    assert ask(server, "/healthz")[0] == 200

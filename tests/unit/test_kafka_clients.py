@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 from crc32c import crc32c
@@ -11,7 +14,7 @@ from kafka.consumer.fetcher import Fetcher, IsolationLevel
 from kafka.record import MemoryRecords
 from kafka.record.default_records import DefaultRecordBase, DefaultRecordBatchBuilder
 
-from detector.adapters.kafka_clients import FetchedRecords
+from detector.adapters.kafka_batches import FetchedRecords, Watch
 
 HEADER = DefaultRecordBase.HEADER_STRUCT
 TRANSACTIONAL, CONTROL = DefaultRecordBase.TRANSACTIONAL_MASK, DefaultRecordBase.CONTROL_MASK
@@ -33,7 +36,7 @@ def written(offset: int, value: bytes) -> bytes:
     return bytes(built)
 
 
-def read(kind: type, data: bytes) -> tuple[list[bytes], int]:
+def read(kind: Callable[..., Any], data: bytes) -> tuple[list[bytes], int]:
     """The values, and the offset to go on from."""
     part = kind(
         0, TopicPartition("topic", 0), MemoryRecords(data), isolation_level=IsolationLevel.READ_COMMITTED
@@ -48,7 +51,7 @@ LOG = written(0, b"a") + emptied(5, TRANSACTIONAL | CONTROL) + written(6, b"b") 
 
 
 def test_a_transactions_end_that_compaction_has_emptied_is_passed_over() -> None:
-    assert read(FetchedRecords, LOG) == ([b"a", b"b"], 10)
+    assert read(partial(FetchedRecords, Watch()), LOG) == ([b"a", b"b"], 10)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

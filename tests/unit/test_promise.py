@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from tiny_model import TAIL_RATE, tiny_model
 
-from detector.adapters.folder import read_model, write_model
-from detector.loading import load_engine, promising
+from detector.adapters.folder import write_model
+from detector.engine.promising import promising
+from detector.loading import load_engine
 from schemas.errors import SettingsError
 from schemas.promise import Promise
 from schemas.settings import DetectorSettings
@@ -68,7 +69,7 @@ def test_another_promise_takes_its_threshold_from_the_tail(tmp_path: Path) -> No
 
 def test_what_the_data_cannot_tell_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_model(tiny_model(threshold=3.0), tmp_path / "m")
-    model = promising(read_model(tmp_path / "m"), "1/7000d")
+    model = load_engine(DetectorSettings(model=str(tmp_path / "m"), false_alarms="1/7000d")).model
     assert model.streams.threshold == pytest.approx([9.0, 9.0])  # the last level of its tail
     assert "rarer than the model's data can tell" in caplog.text
 

@@ -200,3 +200,10 @@ def test_a_dead_letter_keeps_the_bytes_and_says_where_from_and_why() -> None:
     assert long.body() == b"x" * MAX_VALUE_BYTES
     assert dict(long.headers())["residual-cut"] == str(MAX_VALUE_BYTES + 1).encode()
     assert DeadLetter(None, None, Reason.EMPTY, "", "readings", 0, 0, -1).body() is None
+
+
+def test_a_dead_letter_s_detail_forges_no_line() -> None:
+    letter = DeadLetter(b"", None, Reason.NOT_JSON, "a\n\x1b[2Kb\u202ec\ud800", "readings", 0, 7, -1, 3, 9)
+    headers = dict(letter.headers())
+    assert headers["residual-detail"] == b"a\\n\\x1b[2Kb\\u202ec\\ud800"
+    assert (headers["residual-elements"], headers["residual-until"]) == (b"3", b"9")

@@ -23,6 +23,7 @@ from detector.monitor import Monitor
 from detector.observer import Observer
 from detector.service import Service
 from schemas.errors import Fenced, ModelError
+from schemas.manifest import Manifest
 from schemas.settings import DetectorSettings
 
 MODEL = tiny_model(threshold=1.0)
@@ -309,11 +310,14 @@ def test_a_busy_partition_does_not_starve_the_checkpoints_of_the_others() -> Non
     assert min(p.replay_from(40) for p in service._progress.values()) > 0, "R moves on everywhere"
 
 
-def test_a_model_that_the_group_did_not_run_is_refused() -> None:
+def test_a_model_of_other_channels_than_the_groups_is_refused() -> None:
     broker = MemoryBroker()
     fill(broker, rows(), 1)
     serve(MODEL, broker)
     fill(broker, rows(start=50, stop=60), 1)
-    manifest = MODEL.manifest.model_copy(update={"graph_sha256": "1" * 64})
+    other = MODEL.manifest.model_dump()
+    for channel in other["channels"]:
+        channel["name"] *= 2
+    manifest = Manifest.model_validate({**other, "graph_sha256": "1" * 64})
     with pytest.raises(ModelError, match="another --group-id"):
         serve(replace(MODEL, manifest=manifest), broker)

@@ -80,6 +80,15 @@ def test_a_clock_that_runs_ahead_makes_nobody_silent(ahead: int) -> None:
     assert [event for event in told(arrival) if event[0] != "a"] == []
 
 
+def test_a_time_that_is_known_of_twice_is_no_second_witness() -> None:
+    """With a lateness one reading releases several others, each with the newest time that is known."""
+    arrival = []
+    for time in range(0, 900, 5):
+        arrival += [("a", time + 50), ("a", time + 50), ("b", time)] + [("c", time)] * (time % 15 == 0)
+    for batch in (1, 7, 10**6):
+        assert told(arrival, limit=40, batch=batch) == []
+
+
 def test_after_a_night_all_come_back_one_by_one_and_nobody_is_called_silent() -> None:
     days = [
         steady(name, day * DAY + 360 + 9 * offset, day * DAY + 1200 - 9 * offset)

@@ -223,3 +223,21 @@ def test_a_run_in_another_folder_gives_the_same_files(csv: str, tmp_path: Path) 
     with np.load(tmp_path / "m" / "streams.npz") as one, np.load(tmp_path / "elsewhere" / "m" / "streams.npz") as two:
         assert all(np.array_equal(one[key], two[key]) for key in one.files)
     assert json.loads((tmp_path / "m" / "report.json").read_text())["warnings"]
+
+
+def test_nothing_of_the_connection_is_in_the_model(
+    csv: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "PLAIN",
+        "sasl_username": "somebody-Qj5",
+    }.items():
+        monkeypatch.setenv(f"RESIDUAL_TRAINER_{name.upper()}", value)
+    monkeypatch.setenv("RESIDUAL_TRAINER_SASL_PASSWORD", "hunter2-Xy9")
+    assert main(["fit", csv, "--out", "m"]) == 0
+    said = "".join(capsys.readouterr()).encode()
+    for content in (said, *(path.read_bytes() for path in (tmp_path / "m").iterdir())):
+        assert b"somebody-Qj5" not in content
+        assert b"hunter2-Xy9" not in content
+        assert b"security_protocol" not in content

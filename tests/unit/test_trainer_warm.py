@@ -96,7 +96,14 @@ def test_what_cannot_be_started_from_is_one_clear_line(folder: Path, tmp_path: P
     with pytest.raises(ModelError, match=WEIGHTS):
         read_ancestor(str(tmp_path / "m"), "dense")
     (tmp_path / "m" / WEIGHTS).write_bytes(b"nothing of the kind")
+    with pytest.raises(ModelError, match=r"is not a file that manifest\.json names"):
+        read_ancestor(str(tmp_path / "m"), "dense")
+    write_model(learned.model, tmp_path / "m", {WEIGHTS: b"nothing of the kind"})
     with pytest.raises(ModelError, match="cannot be read"):
+        read_ancestor(str(tmp_path / "m"), "dense")
+    write_model(learned.model, tmp_path / "m", {WEIGHTS: learned.weights})
+    (tmp_path / "m" / WEIGHTS).write_bytes(learned.weights[:-1] + bytes([learned.weights[-1] ^ 1]))
+    with pytest.raises(ModelError, match=r"is not the file that manifest\.json names"):
         read_ancestor(str(tmp_path / "m"), "dense")
 
 

@@ -103,10 +103,12 @@ def load_images(sources: Sequence[str], settings: FitSettings) -> Images:
     topic = topic_of(sources)
     if topic is None:
         return read_images(sources, settings.stream)
-    from detector.history import read_image_topic  # here: files need no Kafka client
+    from detector.adapters.kafka_security import client_settings  # here: files need no Kafka client
+    from detector.history import read_image_topic
 
     frame = Frame(*map(int, settings.frame.split("x"))) if settings.frame else None
-    return read_image_topic(*topic, settings.span, frame, timeout_s=settings.startup_timeout)
+    client = client_settings(settings)
+    return read_image_topic(*topic, settings.span, frame, timeout_s=settings.startup_timeout, client=client)
 
 
 def prepare_images(images: Images, settings: FitSettings) -> PreparedImages:

@@ -13,11 +13,12 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from broker import Broker
 from integration.chaos import replica
 from integration.chaos.ground import Ground
 from integration.chaos.ledger import EQUAL
-from integration.chaos.oracle import LostEntryError, differences, disobeyed, journal_of, wanted
+from integration.chaos.oracle import Cut, LostEntryError, differences, disobeyed, journal_of, wanted
 from integration.chaos.schedule import OF_BROKER, OF_NET, Life, Move, Schedule, Strike, What
 from integration.chaos.topics import Desk, Names, StateReader
 from integration.chaos.traffic import Sent, commands, records
@@ -110,6 +111,7 @@ class Director:
         self._problems: list[str] = []
         self._first: dict[str, tuple[int, Any]] = {}  # by stream, partition and future of its first reading
         self._told: dict[str, int] = {}
+        self._cuts: dict[int, Cut] = {}
         self._log = (folder / "director.log").open("w")
 
     # -- the course of it --------------------------------------------------------------------------------------------
@@ -273,6 +275,8 @@ class Director:
                 self._start(move.replica)
             case "expel":
                 self._desk.expel()
+            case "reset" | "lose":
+                self._cut(move.what)
             case "kill":
                 for actor in self._of(move.replica):
                     actor.leaving = self._others_stay(move.replica)
@@ -281,6 +285,24 @@ class Director:
                 for actor in self._of(move.replica):
                     actor.leaving = move.what == "stop" and self._others_stay(move.replica)
                     self._stop(actor)
+
+    def _cut(self, what: str) -> None:
+        """Everybody stops, their past is cut off, and everybody starts again."""
+        replicas = sorted({actor.replica for actor in self._actors})
+        for actor in self._actors:
+            actor.leaving = True
+            self._stop(actor)
+        self._until(lambda: not self._actors, STOP_S, lambda: "they do not stop")
+        partitions = self.schedule.shape.partitions
+        if what == "lose":
+            self._cuts = {p: Cut(at, known=False) for p, at in self._desk.committed(partitions).items()}
+            self._desk.lose_state()
+        else:
+            rng = np.random.default_rng([self.schedule.seed, 7])
+            before = self._desk.reset(lambda at: int(rng.integers(at // 2, at + 1)), partitions)
+            self._cuts = {p: Cut(at, known=True) for p, at in before.items()}
+        for number in replicas:
+            self._start(number)
 
     def _others_stay(self, number: int) -> bool:
         return any(actor.replica != number and not actor.leaving for actor in self._actors)
@@ -487,7 +509,8 @@ class Director:
             if self.schedule.compacted:  # it may have gone before it was read
                 raise HarnessError(str(error)) from error
             raise AssertionError(f"differs: {error}") from error
-        should = wanted({**self.schedule.settings, **self._names.settings, "model": str(self._model)}, log, journal)
+        settings = {**self.schedule.settings, **self._names.settings, "model": str(self._model)}
+        should = wanted(settings, log, journal, self._cuts)
         found = differences(should, alerts, letters) + disobeyed(self._told, journal)
         committed, ends = self._desk.committed(len(partitions)), self._desk.ends(topics.readings, partitions)
         found += [

@@ -10,26 +10,20 @@ from typing import Any
 import orjson
 from integration.chaos.topics import Found, journal_key
 
+from detector.adapters.partitioner import partition_of
 from detector.adapters.port import Records
 from detector.decoding.decoded import Decoder
 from detector.engine.alerts import Published
 from detector.engine.engine import Engine
+from detector.engine.records import dump_record
+from detector.journal import Entry, Evicted, Happening, InForce, read_entry
 from detector.loading import load_engine
+from detector.rules import Rules
 from detector.run import decoder_of
 from schemas.command import Command
 from schemas.settings import DetectorSettings
 
 Letter = tuple[bytes | None, bytes | None, tuple[tuple[str, bytes], ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An entry of the journal as it was written."""
-
-    number: int
-    offset: int
-    kind: str
-    payload: Mapping[str, Any]
 
 
 @dataclass(slots=True)
@@ -45,54 +39,99 @@ class LostEntryError(AssertionError):
     """The journal was not seen whole: an entry was lost, or was compacted away before it was read."""
 
 
-def journal_of(state: Iterable[Found]) -> dict[int, list[Entry]]:
-    """By partition, every entry that was ever committed. Raises AssertionError where one was written anew."""
-    entries: dict[int, dict[int, Entry]] = {}
-    counts: Counter[int] = Counter()
+def journal_of(state: Iterable[Found]) -> dict[int, list[list[Entry]]]:
+    """By partition, every entry that was ever committed: a list for each past that it had, the next after a cold start.
+
+    Raises AssertionError where an entry was written anew.
+    """
+    pasts: dict[int, list[dict[int, Entry]]] = {}
+    counts: dict[tuple[int, int], int] = {}
     for record in state:
         what = journal_key(record)
         if what is None or record.value is None:
             continue
-        document = orjson.loads(record.value)
+        known = pasts.setdefault(record.partition, [{}])
         if what == b"cursor":
-            counts[record.partition] = max(document["count"], counts[record.partition])
+            at = record.partition, len(known)
+            counts[at] = max(orjson.loads(record.value)["count"], counts.get(at, 0))
             continue
         number = int(what)
-        entry = Entry(number, document["offset"], document["kind"], document["payload"])
-        known = entries.setdefault(record.partition, {}).setdefault(number, entry)
-        assert known == entry, f"partition {record.partition}: journal entry {number} was {known} and became {entry}"
-    for partition, count in counts.items():
-        missing = set(range(count)) - set(entries.get(partition, {}))
+        entry = read_entry(number, record.value)
+        if number == 0 and known[-1]:
+            known.append({})
+        before = known[-1].setdefault(number, entry)
+        assert before == entry, f"partition {record.partition}: journal entry {number} was {before} and became {entry}"
+    for (partition, past), count in counts.items():
+        missing = set(range(count)) - set(pasts[partition][past - 1])
         if missing:
             raise LostEntryError(f"partition {partition}: the journal's entries {sorted(missing)} were not seen")
-    return {partition: [found[number] for number in sorted(found)] for partition, found in entries.items()}
+    return {p: [[past[number] for number in sorted(past)] for past in known] for p, known in pasts.items()}
 
 
-def wanted(settings: Mapping[str, Any], log: Sequence[Found], journal: Mapping[int, Sequence[Entry]]) -> Wanted:
-    """Alerts and dead letters that go with these records and this journal."""
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a past of a partition ends: before ``offset``; ``known``: what was open then is still known."""
+
+    offset: int
+    known: bool
+
+
+def wanted(
+    settings: Mapping[str, Any],
+    log: Sequence[Found],
+    journal: Mapping[int, Sequence[Sequence[Entry]]],
+    cuts: Mapping[int, Cut],
+) -> Wanted:
+    """Alerts and dead letters that go with these records and this journal; ``cuts``: of partitions that began anew."""
     chosen = DetectorSettings.load(settings)
     found = Wanted()
     for partition in sorted({record.partition for record in log}):
         records = [record for record in log if record.partition == partition]
-        _partition(chosen, partition, records, journal.get(partition, ()), found)
+        pasts = [list(past) for past in journal.get(partition, [])] or [[]]
+        cut = cuts.get(partition)
+        assert len(pasts) == 1 + (cut is not None), f"partition {partition} has had {len(pasts)} pasts, cut at {cut}"
+        engine = None
+        for number, past in enumerate(pasts):
+            start = past[0].offset if number else 0
+            stop = cut.offset if cut is not None and number == 0 else None
+            own = [r for r in records if r.offset >= start and (stop is None or r.offset < stop)]
+            still_open = _open(engine, partition) if number and engine and cut and cut.known else {}
+            engine = _past(chosen, partition, own, past, still_open, found)
     return found
 
 
-def _partition(
-    settings: DetectorSettings, partition: int, log: Sequence[Found], journal: Sequence[Entry], found: Wanted
-) -> None:
-    """One partition from its first record to its last, the entries in their places."""
+def _open(engine: Engine, partition: int) -> dict[str, bytes]:
+    """The incident record of each stream that has one."""
+    records = {name: dump_record(engine.state, at) for name, at in engine.streams.of_partition(partition).items()}
+    return {name: record for name, record in records.items() if record is not None}
+
+
+def _past(
+    settings: DetectorSettings,
+    partition: int,
+    log: Sequence[Found],
+    journal: Sequence[Entry],
+    still_open: Mapping[str, bytes],
+    found: Wanted,
+) -> Engine:
+    """One past of a partition, the entries in their places; first of all, what was open in the one before ends."""
     engine = load_engine(settings)
     decoder = decoder_of(settings, engine.model.manifest)
-    at = 0
+    rules, at = Rules(engine, decoder, partition_of), 0
+    if still_open:
+        rules.follow(next(entry.what for entry in journal if isinstance(entry.what, InForce)))
+        engine.set_incidents(partition, still_open)
+        _note(engine.evict(partition, list(still_open)), found)
     for entry in journal:
         until = at
         while until < len(log) and log[until].offset < entry.offset:
             until += 1
         _read(engine, decoder, partition, log[at:until], found)
         at = until
-        _note(obey(engine, partition, entry), found)
+        _note(obey(engine, rules, partition, entry.what), found)
+        decoder = rules.follow(entry.what) if isinstance(entry.what, InForce) else decoder
     _read(engine, decoder, partition, log[at:], found)
+    return engine
 
 
 def _read(engine: Engine, decoder: Decoder, partition: int, log: Sequence[Found], found: Wanted) -> None:
@@ -114,15 +153,20 @@ def _note(published: Iterable[Published], found: Wanted) -> None:
         by_partition.setdefault(event.partition, []).append(event.alert.to_bytes())
 
 
-def obey(engine: Engine, partition: int, entry: Entry) -> list[Published]:
+def obey(engine: Engine, rules: Rules, partition: int, what: Happening) -> list[Published]:
     """What an entry of the journal does to the engine, and what is published of it.
 
     The one place that knows the kinds of entries.
     """
-    match entry.kind:
-        case "command":
-            return engine.apply(partition, Command.model_validate(entry.payload))
-    raise AssertionError(f"partition {partition}: an entry of the kind {entry.kind!r}, which the oracle does not know")
+    match what:
+        case Command():
+            return engine.apply(partition, what)
+        case Evicted():
+            return engine.evict(partition, what.streams)
+        case InForce():
+            rules.follow(what)
+            rules.place(partition, what)
+    return []
 
 
 def differences(wanted: Wanted, alerts: Iterable[Found], letters: Iterable[Found]) -> list[str]:
@@ -161,12 +205,15 @@ def _text(one: Any) -> str:
     return one.decode(errors="replace") if isinstance(one, bytes) else repr(one)
 
 
-def disobeyed(told: Mapping[str, int], journal: Mapping[int, Sequence[Entry]]) -> list[str]:
+def disobeyed(told: Mapping[str, int], journal: Mapping[int, Sequence[Sequence[Entry]]]) -> list[str]:
     """Commands that had to be obeyed and were not, or were more than once.
 
     ``told``: by id, the partition of those that name a stream which was known there when they were said.
     """
-    ids = {p: Counter(e.payload["id"] for e in entries if e.kind == "command") for p, entries in journal.items()}
+    ids = {
+        p: Counter(e.what.id for past in pasts for e in past if isinstance(e.what, Command))
+        for p, pasts in journal.items()
+    }
     found = [
         f"the command {name} was not obeyed in partition {partition}"
         for name, partition in told.items()

@@ -27,8 +27,8 @@ from detector.adapters import kafka_clients, kafka_publisher
 from detector.adapters.kafka_publisher import Publisher
 from detector.adapters.port import Step
 from detector.checkpoints import Stored
+from detector.restoration import Restoration
 from detector.run import kafka, run
-from detector.service import Service
 from schemas.errors import ResidualError
 from schemas.settings import DetectorSettings
 
@@ -178,8 +178,8 @@ def _without_checkpoints() -> None:
 
 def _without_replay() -> None:
     """The records of [R, C) move nothing."""
-    assert callable(Service._replay)
-    Service._replay = lambda self, starts: None
+    assert callable(Restoration._replay)
+    Restoration._replay = lambda self: None
 
 
 PROTECTIONS: Mapping[str, Callable[[], None]] = {

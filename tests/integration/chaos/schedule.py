@@ -100,7 +100,8 @@ class Move:
     portion: int
     what: str
     """"start", "stop" (SIGTERM, for good), "kill" (kill -9, for good), "restart" (SIGTERM, and its next life), "expel"
-    (an operator removes the members of the group)."""
+    (an operator removes the members of the group); "reset" (everybody stops, the offsets are set back, everybody
+    starts), "lose" (likewise, and what the state topic holds is deleted)."""
     replica: int = 0
 
     def __str__(self) -> str:
@@ -172,9 +173,13 @@ Rng = np.random.Generator
 
 def schedule(seed: int) -> Schedule:
     """The schedule of a seed, from 1 on. The kinds take turns, and within a kind the steps do."""
+    rng = np.random.default_rng([seed, 0])
+    if seed > LATER:
+        turn, number = divmod(seed - LATER - 1, len(LATER_KINDS))
+        kind = tuple(LATER_KINDS)[number]
+        return LATER_KINDS[kind](_plain(seed, kind, rng), turn, rng)
     kind = TURNS[seed % len(TURNS)]
     turn = seed // len(TURNS) * TURNS.count(kind) + TURNS[: seed % len(TURNS)].count(kind)
-    rng = np.random.default_rng([seed, 0])
     return KINDS[kind](_plain(seed, kind, rng), turn, rng)
 
 
@@ -415,8 +420,40 @@ def _mixed(base: Schedule, turn: int, rng: Rng) -> Schedule:
     return _with_others(base, others, [Move(1 + number, "start", number + 1) for number in range(len(others))])
 
 
+def _cold(what: str) -> Callable[[Schedule, int, Rng], Schedule]:
+    def made(base: Schedule, turn: int, rng: Rng) -> Schedule:
+        """Their past is cut off while nobody runs; before and after it they are killed as ever."""
+        steps = (*OFTEN, Step.LOADED, Step.RESTORED)
+        strikes = [_life(Strike(What.KILL, OFTEN[int(rng.integers(len(OFTEN)))], int(rng.integers(1, 4))))]
+        second = steps[turn % len(steps)]
+        strikes.append(_life(Strike(What.KILL, second, _soon(rng, second))))
+        base = replace(base, lives=(tuple(strikes),), moves=(Move(int(rng.integers(3, 6)), what),), said=0, pause_s=0.4)
+        if turn % 3 == 0:
+            base = _with_others(base, [(Life(),)], [Move(1, "start", 1)])
+        return base
+
+    return made
+
+
+def _crowded(base: Schedule, turn: int, rng: Rng) -> Schedule:
+    """More streams than may be followed: some have to give way all the time, under a detector that is killed."""
+    settings = {**base.settings, "max_streams": int(rng.integers(1, 4))}
+    return _kill(replace(base, settings=settings, shape=replace(base.shape, streams=8)), turn, rng)
+
+
+def _out_of_order(base: Schedule, turn: int, rng: Rng) -> Schedule:
+    """Readings wait for late ones, under a detector that is killed; in between the lateness changes."""
+    settings = {**base.settings, "lateness": float(rng.choice([1, 3, 10]))}
+    shape = replace(base.shape, late=0.2, again=0.1)
+    base = _kill(replace(base, settings=settings, shape=shape), turn, rng)
+    if turn % 2:
+        other = _life(lateness=float(rng.choice([0, 2])))
+        base = replace(base, lives=((*base.lives[0], other),), moves=(*base.moves, Move(5, "restart")))
+    return base
+
+
 #: Whether a change of what decides (policy, promise, model) is written down, so that one may be part of a schedule.
-DECISIONS_MAY_CHANGE = False
+DECISIONS_MAY_CHANGE = True
 
 #: Seconds after which a send is given up, where a schedule is hasty: less than an open transaction may last.
 HASTY_DELIVERY_S = 2.4
@@ -438,6 +475,15 @@ KINDS: Mapping[str, Callable[[Schedule, int, Rng], Schedule]] = {
     "compacted": _compacted,
     "other settings": _settings,
     "mixed": _mixed,
+}
+
+#: Further kinds, whose seeds begin after this one.
+LATER = 1000
+LATER_KINDS: Mapping[str, Callable[[Schedule, int, Rng], Schedule]] = {
+    "offsets reset": _cold("reset"),
+    "state lost": _cold("lose"),
+    "crowded": _crowded,
+    "out of order": _out_of_order,
 }
 
 _WEIGHTS = {"kill": 4, "kill in replay": 2, "kill in stopping": 2, "zombie": 2, "group": 2, "broker killed": 2}

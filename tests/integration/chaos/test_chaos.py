@@ -12,12 +12,12 @@ from integration.chaos.director import Outcome
 from integration.chaos.lanes import Task, play
 from integration.chaos.ledger import EQUAL
 from integration.chaos.replica import PROTECTIONS
-from integration.chaos.schedule import KINDS, schedule
+from integration.chaos.schedule import KINDS, LATER, LATER_KINDS, schedule
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 #: One of each kind.
-SEEDS = range(1, 17)
+SEEDS = (*range(1, 17), *range(LATER + 1, LATER + 1 + len(LATER_KINDS)))
 
 #: A schedule for each protection that goes wrong without it, and does not with it.
 MISSED = {"futures": 11, "metadata": 3, "checkpoints": 107, "replay": 105}
@@ -35,7 +35,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[Task, Outcome]:
 
 
 def test_the_seeds_are_of_all_kinds() -> None:
-    assert {schedule(seed).kind for seed in SEEDS} == set(KINDS)
+    assert {schedule(seed).kind for seed in SEEDS} == {*KINDS, *LATER_KINDS}
     assert set(MISSED) == set(PROTECTIONS)
 
 

@@ -1,0 +1,332 @@
+"""Restoration: steps 1 to 3 of the protocol, from what is committed to the state as it was then.
+
+What cannot be had back is told and counted, never passed over:
+
+* Records that retention deleted before they were scored, or that the state still needed: their streams see a gap.
+* A committed offset that is not ours (an operator reset the group), that lies beyond the topic's end, or that belongs
+  to an earlier topic of the same name; a state topic that has lost what it held: the partition starts cold. What was
+  open there and is still known ends as *forgotten*.
+* State that cannot be read stops the process (ModelError), unless ``unreadable_state`` says cold.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from detector.adapters.port import Committed, Log, Records, StateRecord, Step, Watch
+from detector.checkpoints import Progress, Stored
+from detector.engine.alerts import Published
+from detector.engine.engine import Engine
+from detector.engine.readings import Readings
+from detector.engine.streams import bucket_of
+from detector.journal import Entry, Evicted, InForce, Journal
+from detector.observer import Observer
+from detector.rules import Rules
+from schemas.command import Command
+from schemas.errors import ModelError
+from schemas.moment import MILLISECOND_NS, parse_time
+from schemas.settings import DetectorSettings
+
+log_ = logging.getLogger(__name__)
+
+#: Seconds that a poll waits while a partition is replayed.
+REPLAY_POLL_S = 0.2
+
+
+@dataclass(slots=True)
+class Restored:
+    """A partition on its way back, and then as it is at C."""
+
+    progress: Progress
+    start: int
+    """Where to read on: R, and C once it is restored."""
+    entries: deque[Entry] = field(default_factory=deque)
+    """Of the journal, those that the replay has not come to yet."""
+    incidents: dict[str, bytes] = field(default_factory=dict)
+    """By stream: what was published about those that are open."""
+    in_force: InForce | None = None
+    """What is in force where the replay is; None: not known, so what the settings of now say."""
+    writes: list[StateRecord] = field(default_factory=list)
+    """What the state topic has to hear with the next commit."""
+    published: list[Published] = field(default_factory=list)
+    """What there is to say about it at C."""
+
+
+class Restoration:
+    """Brings partitions back, one set of them at a time. Raises the errors of ``Log``, and ModelError."""
+
+    def __init__(
+        self,
+        log: Log,
+        engine: Engine,
+        rules: Rules,
+        settings: DetectorSettings,
+        observer: Observer,
+        watch: Watch,
+        stop: threading.Event,
+    ) -> None:
+        self._log, self._engine, self._rules, self._settings = log, engine, rules, settings
+        self._observer, self._watch, self._stop = observer, watch, stop
+        self._group = engine.model.manifest.group
+        self._parts: dict[int, Restored] = {}
+        self._commands = (0, 0)
+        #: of the readings topic, as of the last run
+        self.topic_id, self.partitions = "", 0
+
+    def run(self, partitions: frozenset[int], commands: tuple[int, int]) -> dict[int, Restored] | None:
+        """The partitions, restored and stopped; None where the process was told to stop meanwhile.
+
+        ``commands``: first and next offset of the commands topic. Whatever ends it early leaves the partitions' state
+        half restored: whoever called has to forget it.
+        """
+        self._parts, self._commands = {}, commands
+        self.topic_id, self.partitions = self._log.describe()
+        try:
+            for partition in sorted(partitions):
+                self._observer.beat()
+                self._parts[partition] = self._load(partition)
+                self._watch(Step.LOADED)
+            self._replay()
+            if self._stop.is_set():
+                return None
+            for partition, part in self._parts.items():
+                self._arrive(partition, part)
+        finally:
+            self._rules.follow()
+        self._watch(Step.RESTORED)
+        return self._parts
+
+    # -- 1: what is there --------------------------------------------------------------------------------------------
+
+    def _load(self, partition: int) -> Restored:
+        committed = self._log.committed(partition)  # first: it waits for transactions that are still open
+        records = self._log.read_state(partition)
+        first, end = self._log.bounds(partition)
+        try:
+            stored = Stored.parse(self._group, partition, records)
+            why = self._why_cold(committed, stored, end)
+            if why is None and committed is not None:
+                return self._warm(partition, committed, stored, first)
+        except ModelError as error:
+            if self._settings.unreadable_state == "stop":
+                raise
+            stored, why = None, f"its state cannot be read ({error})"
+            self._engine.forget(partition)  # half of it may be loaded
+        return self._cold(partition, why, committed, stored, records, end)
+
+    def _why_cold(self, committed: Committed | None, stored: Stored, end: int) -> str | None:
+        """Why there is nothing to go on from; empty where there never was."""
+        if committed is None:
+            return "nothing is committed any more" if stored.journal is not None else ""
+        if committed.topic_id is not None and committed.topic_id != self.topic_id:
+            return "the topic was made anew"
+        if committed.offset > end:
+            return f"offset {committed.offset} was committed but the topic ends at {end} (made anew?)"
+        if committed.replay_from is None:
+            return f"offset {committed.offset} was committed by another program"
+        return None if stored.journal is not None else "the state topic has lost its state"
+
+    def _warm(self, partition: int, committed: Committed, stored: Stored, first: int) -> Restored:
+        assert committed.replay_from is not None
+        assert stored.journal is not None
+        progress = Progress(committed.offset, (self.topic_id, self.partitions), stored.chunks)
+        part = Restored(progress, max(committed.replay_from, first), incidents=stored.incidents)
+        self._open_journal(partition, part, stored.journal)
+        before = next((e.what for e in part.entries if isinstance(e.what, InForce)), None)
+        if before is not None:
+            self._rules.check(before)
+        for checkpoint in stored.checkpoints:
+            self._engine.load(partition, checkpoint.data)
+            progress.saved[checkpoint.bucket] = checkpoint.offset
+            progress.entries[checkpoint.bucket] = checkpoint.entries
+        while part.entries and isinstance(part.entries[0].what, InForce) and part.entries[0].offset <= part.start:
+            self._come_to(partition, part, part.entries.popleft())
+        if committed.offset < first:
+            self._lost(partition, "unscored", first - committed.offset)
+            progress.offset = first
+        elif committed.replay_from < first:
+            self._lost(partition, "replay", first - committed.replay_from)
+        return part
+
+    def _cold(
+        self,
+        partition: int,
+        why: str | None,
+        committed: Committed | None,
+        stored: Stored | None,
+        records: dict[bytes, bytes],
+        end: int,
+    ) -> Restored:
+        """Start without a past: whatever the state topic holds for the partition is ended and deleted."""
+        ours = committed is not None and committed.topic_id in (None, self.topic_id) and committed.offset <= end
+        start = committed.offset if committed is not None and ours else self._first_offset(partition)
+        part = Restored(Progress(-1, (self.topic_id, self.partitions)), start)
+        if why:
+            log_.warning("partition %d: %s; starting cold at %d", partition, why, start)
+            self._observer.cold(partition)
+        if stored is not None and stored.incidents:
+            self._engine.set_incidents(partition, stored.incidents)
+            part.published = self._engine.evict(partition, list(stored.incidents))
+        part.writes = [StateRecord(partition, key, None) for key in records]
+        self._open_journal(partition, part, None)
+        return part
+
+    def _open_journal(self, partition: int, part: Restored, journal: Journal | None) -> None:
+        """Go on with a partition's journal; where it has none, what operators have said so far was not meant for it."""
+        first, end = self._commands
+        known = journal is not None and first <= journal.considered <= end
+        if journal is None:
+            journal = Journal(considered=end)
+        elif not known:
+            log_.warning(
+                "partition %d: commands up to %d were considered, and there are %d to %d (made anew?): from %d on",
+                partition, journal.considered, first, end, first,
+            )  # fmt: skip
+            journal.considered = first
+        if not known:
+            part.writes.append(journal.cursor(self._group, partition))
+        part.progress.journal = journal
+        part.entries = deque(journal.entries)
+
+    def _first_offset(self, partition: int) -> int:
+        first, end = self._log.bounds(partition)
+        match self._settings.start:
+            case "earliest":
+                return first
+            case "latest":
+                return end
+            case moment:
+                return self._log.offset_at(partition, parse_time(moment) // MILLISECOND_NS)
+
+    def _lost(self, partition: int, what: str, count: int) -> None:
+        log_.warning(
+            "partition %d: %d %s records were deleted by the topic's retention; their streams see a gap",
+            partition, count, what,
+        )  # fmt: skip
+        self._observer.lost(what, count)
+
+    # -- 2: from R to C ----------------------------------------------------------------------------------------------
+
+    def _replay(self) -> None:
+        """Move the state from R to C. Records from C on that come along are left for later: they will come again."""
+        left = {p for p, part in self._parts.items() if part.start < part.progress.offset}
+        for partition in sorted(left):
+            self._log.start(partition, self._parts[partition].start)
+        while left and not self._stop.is_set():
+            self._observer.beat()
+            found = self._log.poll(REPLAY_POLL_S, self._settings.batch_size)
+            for damaged in self._log.take_damaged():  # set aside when C passed it; what is beyond C comes again
+                log_.warning(
+                    "partition %d: offsets %d to %d cannot be read (%s): if once they could, streams see a gap",
+                    damaged.partition, damaged.first, damaged.next - 1, damaged.why,
+                )  # fmt: skip
+            for records in found:
+                part = self._parts[records.partition]
+                cut = int(np.searchsorted(records.offsets, part.progress.offset))
+                self._replay_part(part, records.part(0, cut))
+                self._watch(Step.REPLAYED)
+            positions = self._log.positions()
+            for partition in [p for p in left if positions.get(p, -1) >= self._parts[p].progress.offset]:
+                self._log.halt(partition)
+                left.discard(partition)
+
+    def _replay_part(self, part: Restored, records: Records) -> None:
+        """Records of one partition, with the journal's entries in their places."""
+        entries, at = part.entries, 0
+        while entries and len(records.offsets) and entries[0].offset <= records.offsets[-1]:
+            cut = int(np.searchsorted(records.offsets, entries[0].offset))
+            self._replay_records(part, records.part(at, cut))
+            self._come_to(records.partition, part, entries.popleft())
+            at = cut
+        self._replay_records(part, records.part(at, len(records.offsets)))
+
+    def _come_to(self, partition: int, part: Restored, entry: Entry) -> None:
+        """What came of it is published already; only the state moves, where its checkpoint does not hold the entry."""
+        what = entry.what
+        if isinstance(what, InForce):
+            part.in_force = what
+            self._rules.place(partition, what)
+            return
+        streams = what.streams if isinstance(what, Evicted) else (what.stream,)
+        known = self._engine.streams.of_partition(partition)
+        buckets = [bucket_of(stream, self._engine.streams.buckets) for stream in streams]
+        # (a stream is unknown here where retention deleted the records that told of it)
+        missed = [
+            (stream, bucket)
+            for stream, bucket in zip(streams, buckets, strict=True)
+            if entry.number >= part.progress.entries[bucket] and stream in known
+        ]
+        if not missed:
+            return
+        if isinstance(what, Command):
+            self._rules.follow(part.in_force)
+            self._engine.apply(partition, what)
+        else:
+            self._engine.evict(partition, [stream for stream, _ in missed])
+        changed = np.unique([bucket for _, bucket in missed])
+        part.progress.touch(changed, np.full(len(changed), entry.offset), time.monotonic())
+
+    def _replay_records(self, part: Restored, records: Records) -> None:
+        if not len(records.offsets):
+            return
+        decoded = self._rules.follow(part.in_force).decode(records)
+        readings, partition = decoded.readings, records.partition
+        buckets = self._engine.buckets(readings)
+        fresh = decoded.offsets >= part.progress.saved[buckets]
+        if not fresh.all():
+            kept = np.flatnonzero(fresh)
+            names = [readings.streams[n] for n in kept.tolist()]
+            readings = Readings(partition, names, readings.times[kept], readings.values[kept])
+        self._engine.process([readings])
+        part.progress.touch(buckets[fresh], decoded.offsets[fresh], time.monotonic())
+
+    # -- 3: at C -----------------------------------------------------------------------------------------------------
+
+    def _arrive(self, partition: int, part: Restored) -> None:
+        """Entries of C itself, the incidents as they were published, and what is in force from now on."""
+        while part.entries:
+            self._come_to(partition, part, part.entries.popleft())
+        cold = part.progress.offset < 0
+        if not cold:
+            self._engine.set_incidents(partition, part.incidents)
+        part.start = part.start if cold else max(part.start, part.progress.offset)
+        self._put_in_force(partition, part)
+
+    def _put_in_force(self, partition: int, part: Restored) -> None:
+        """Write down what the settings of now, and the topic's partitions of now, change from C on."""
+        before, journal = part.in_force, part.progress.journal
+        grown = before is not None and before.partitions < self.partitions
+        keyed = before is not None and before.keyed
+        moved: list[str] = []
+        if before is not None and grown:
+            keyed = self._rules.keyed(partition, before.partitions)
+            moved = self._rules.moved(partition, before.partitions, self.partitions)
+        now = self._rules.now(self.partitions, keyed)
+        if now == before:
+            return
+        if before is not None:
+            self._tell_changes(partition, part.start, before, now)
+        part.writes.append(journal.add(self._group, partition, part.start, now))
+        self._rules.place(partition, now)
+        if moved:
+            log_.info("partition %d: %d streams have moved to other partitions", partition, len(moved))
+            part.writes.append(journal.add(self._group, partition, part.start, Evicted(streams=moved, why="moved")))
+            self._rules.follow()
+            part.published += self._engine.evict(partition, moved)
+            buckets = np.unique([bucket_of(name, self._engine.streams.buckets) for name in moved])
+            part.progress.touch(buckets, np.full(len(buckets), part.start), time.monotonic())
+        part.writes.append(journal.cursor(self._group, partition))
+
+    def _tell_changes(self, partition: int, offset: int, before: InForce, now: InForce) -> None:
+        changed = [name for name in type(now).model_fields if getattr(now, name) != getattr(before, name)]
+        log_.info("partition %d: from offset %d on with another %s", partition, offset, ", ".join(changed))
+        if now.model != before.model:
+            log_.warning(
+                "partition %d: another model than that of its state: readings are kept, baselines start anew", partition
+            )

@@ -16,7 +16,7 @@ Keys in the state topic, in the partition that the readings come from:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -29,6 +29,9 @@ from schemas.errors import ModelError
 from schemas.frozen import Frozen
 
 VERSION = 1
+
+#: Bytes of names in one entry, as JSON.
+PART_BYTES = 256_000
 
 #: Ids that are remembered of each partition: a command that comes again after so many others counts as a new one.
 IDS = 100
@@ -132,6 +135,21 @@ class Journal:
         kept = next((entry for entry in reversed(passed) if isinstance(entry.what, InForce)), None)
         self.entries = ([kept] if kept else []) + self.entries[len(passed) :]
         return [StateRecord(partition, _key(group, str(e.number)), None) for e in passed if e is not kept]
+
+
+def in_parts(streams: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    """Names, cut so that an entry with each part is far under the limit of a record, however it has to be written."""
+    part: list[str] = []
+    size = 0
+    for stream in streams:
+        length = len(orjson.dumps(stream)) + 1
+        if part and size + length > PART_BYTES:
+            yield tuple(part)
+            part, size = [], 0
+        part.append(stream)
+        size += length
+    if part:
+        yield tuple(part)
 
 
 def _read(value: bytes) -> dict[str, Any]:

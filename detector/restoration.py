@@ -25,7 +25,7 @@ from detector.engine.alerts import Published
 from detector.engine.engine import Engine
 from detector.engine.readings import Readings
 from detector.engine.streams import bucket_of
-from detector.journal import Entry, Evicted, InForce, Journal
+from detector.journal import Entry, Evicted, InForce, Journal, in_parts
 from detector.observer import Observer
 from detector.rules import Rules
 from schemas.command import Command
@@ -37,6 +37,16 @@ log_ = logging.getLogger(__name__)
 
 #: Seconds that a poll waits while a partition is replayed.
 REPLAY_POLL_S = 0.2
+
+
+def is_other_topic(was: tuple[str, int], now: tuple[str, int]) -> bool:
+    """Whether a topic, by its id (empty: not known) and partitions, was made anew or has grown.
+
+    Of one id the partitions only become more: a broker that names fewer has not heard of them yet.
+    """
+    if was[0] and now[0] and was[0] != now[0]:
+        return True
+    return now[1] > was[1]
 
 
 @dataclass(slots=True)
@@ -89,6 +99,8 @@ class Restoration:
         self.topic_id, self.partitions = self._log.describe()
         try:
             for partition in sorted(partitions):
+                if self._stop.is_set():
+                    return None
                 self._observer.beat()
                 self._parts[partition] = self._load(partition)
                 self._watch(Step.LOADED)
@@ -110,37 +122,60 @@ class Restoration:
         first, end = self._log.bounds(partition)
         try:
             stored = Stored.parse(self._group, partition, records)
-            why = self._why_cold(committed, stored, end)
-            if why is None and committed is not None:
-                return self._warm(partition, committed, stored, first)
         except ModelError as error:
-            if self._settings.unreadable_state == "stop":
-                raise
-            stored, why = None, f"its state cannot be read ({error})"
-            self._engine.forget(partition)  # half of it may be loaded
-        return self._cold(partition, why, committed, stored, records, end)
+            return self._unreadable(partition, error, committed, None, records, first, end)
+        why = self._why_cold(committed, stored, end)
+        if why is not None or committed is None or stored.journal is None:
+            return self._cold(partition, why, committed, stored, records, first, end)
+        if stored.journal.in_force is not None:
+            self._rules.check(stored.journal.in_force)
+        try:
+            return self._warm(partition, committed, stored, stored.journal, first)
+        except ModelError as error:
+            return self._unreadable(partition, error, committed, stored, records, first, end)
+
+    def _unreadable(
+        self,
+        partition: int,
+        error: ModelError,
+        committed: Committed | None,
+        stored: Stored | None,
+        records: dict[bytes, bytes],
+        first: int,
+        end: int,
+    ) -> Restored:
+        """Stop, or start cold where the settings say so; what was read of it (``stored``) is still known."""
+        if self._settings.unreadable_state == "stop":
+            raise error
+        self._engine.forget(partition)  # half of it may be loaded
+        return self._cold(partition, f"its state cannot be read ({error})", committed, stored, records, first, end)
 
     def _why_cold(self, committed: Committed | None, stored: Stored, end: int) -> str | None:
         """Why there is nothing to go on from; empty where there never was."""
         if committed is None:
             return "nothing is committed any more" if stored.journal is not None else ""
-        if committed.topic_id is not None and committed.topic_id != self.topic_id:
+        if self._is_anew(committed):
             return "the topic was made anew"
         if committed.offset > end:
-            return f"offset {committed.offset} was committed but the topic ends at {end} (made anew?)"
+            lost = "the broker has lost the rest" if self._is_same(committed) else "made anew?"
+            return f"offset {committed.offset} was committed but the topic ends at {end} ({lost})"
         if committed.replay_from is None:
             return f"offset {committed.offset} was committed by another program"
         return None if stored.journal is not None else "the state topic has lost its state"
 
-    def _warm(self, partition: int, committed: Committed, stored: Stored, first: int) -> Restored:
+    def _is_anew(self, committed: Committed) -> bool:
+        """It belongs to an earlier topic of the same name."""
+        return bool(committed.topic_id and self.topic_id) and committed.topic_id != self.topic_id
+
+    def _is_same(self, committed: Committed) -> bool:
+        """It belongs to the very topic that is there."""
+        return bool(committed.topic_id) and committed.topic_id == self.topic_id
+
+    def _warm(self, partition: int, committed: Committed, stored: Stored, journal: Journal, first: int) -> Restored:
         assert committed.replay_from is not None
-        assert stored.journal is not None
         progress = Progress(committed.offset, (self.topic_id, self.partitions), stored.chunks)
         part = Restored(progress, max(committed.replay_from, first), incidents=stored.incidents)
-        self._open_journal(partition, part, stored.journal)
-        before = next((e.what for e in part.entries if isinstance(e.what, InForce)), None)
-        if before is not None:
-            self._rules.check(before)
+        self._open_journal(partition, part, journal)
         for checkpoint in stored.checkpoints:
             self._engine.load(partition, checkpoint.data)
             progress.saved[checkpoint.bucket] = checkpoint.offset
@@ -161,11 +196,20 @@ class Restoration:
         committed: Committed | None,
         stored: Stored | None,
         records: dict[bytes, bytes],
+        first: int,
         end: int,
     ) -> Restored:
         """Start without a past: whatever the state topic holds for the partition is ended and deleted."""
-        ours = committed is not None and committed.topic_id in (None, self.topic_id) and committed.offset <= end
-        start = committed.offset if committed is not None and ours else self._first_offset(partition)
+        start = self._first_offset(partition)
+        if (
+            committed is not None
+            and not self._is_anew(committed)
+            and (committed.offset <= end or self._is_same(committed))
+        ):
+            start = min(committed.offset, end)
+            if start < first:
+                self._lost(partition, "unscored", first - start)
+                start = first
         part = Restored(Progress(-1, (self.topic_id, self.partitions)), start)
         if why:
             log_.warning("partition %d: %s; starting cold at %d", partition, why, start)
@@ -277,7 +321,9 @@ class Restoration:
             return
         decoded = self._rules.follow(part.in_force).decode(records)
         readings, partition = decoded.readings, records.partition
-        buckets = self._engine.buckets(readings)
+        # by name: a stream that gave way meanwhile, as its checkpoint knows, must not come back
+        number = {name: bucket_of(name, self._engine.streams.buckets) for name in set(readings.streams)}
+        buckets = np.fromiter(map(number.__getitem__, readings.streams), np.int64, len(readings.streams))
         fresh = decoded.offsets >= part.progress.saved[buckets]
         if not fresh.all():
             kept = np.flatnonzero(fresh)
@@ -305,8 +351,8 @@ class Restoration:
         keyed = before is not None and before.keyed
         moved: list[str] = []
         if before is not None and grown:
-            keyed = self._rules.keyed(partition, before.partitions)
-            moved = self._rules.moved(partition, before.partitions, self.partitions)
+            keyed = before.keyed or self._rules.keyed(partition, before.partitions, self.partitions)
+            moved = self._rules.moved(partition, self.partitions) if keyed else []
         now = self._rules.now(self.partitions, keyed)
         if now == before:
             return
@@ -316,8 +362,11 @@ class Restoration:
         self._rules.place(partition, now)
         if moved:
             log_.info("partition %d: %d streams have moved to other partitions", partition, len(moved))
-            part.writes.append(journal.add(self._group, partition, part.start, Evicted(streams=moved, why="moved")))
+            for names in in_parts(moved):
+                entry = journal.add(self._group, partition, part.start, Evicted(streams=names, why="moved"))
+                part.writes.append(entry)
             self._rules.follow()
+            self._observer.evicted(0, self._engine.waiting_of(partition, moved))
             part.published += self._engine.evict(partition, moved)
             buckets = np.unique([bucket_of(name, self._engine.streams.buckets) for name in moved])
             part.progress.touch(buckets, np.full(len(buckets), part.start), time.monotonic())

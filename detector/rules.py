@@ -47,20 +47,17 @@ class Rules:
         self._followed = chosen
         return self._decoder if chosen.decoding == self._now.decoding else self._decoder.under(chosen.decoding)
 
-    def moved(self, partition: int, before: int, now: int) -> list[str]:
-        """Streams of a partition whose senders write elsewhere since the topic has more partitions.
-
-        Only where all of them lie where their names' hashes put them: else the records have other keys.
-        """
-        names = list(self._engine.streams.of_partition(partition))
-        if before >= now or not self.keyed(partition, before):
-            return []
+    def moved(self, partition: int, now: int) -> list[str]:
+        """Streams of a partition whose senders write elsewhere since the topic has more partitions."""
+        names = self._engine.streams.of_partition(partition)
         return [name for name in names if self._place_of(name.encode(), now) != partition]
 
-    def keyed(self, partition: int, partitions: int) -> bool:
-        """Whether the streams known in a partition all lie where their names' hashes put them."""
+    def keyed(self, partition: int, before: int, now: int) -> bool:
+        """Whether there are streams in a partition and all lie where their names' hashes put them, by either count."""
         names = self._engine.streams.of_partition(partition)
-        return all(self._place_of(name.encode(), partitions) == partition for name in names)
+        return bool(names) and all(
+            partition in (self._place_of(name.encode(), before), self._place_of(name.encode(), now)) for name in names
+        )
 
     def place(self, partition: int, in_force: InForce) -> None:
         """Where records go by the streams' names, one whose name belongs elsewhere has moved and is not missed."""

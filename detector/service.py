@@ -52,9 +52,9 @@ from detector.decoding.decoded import Decoded, Decoder
 from detector.engine.alerts import Published
 from detector.engine.engine import Engine, Scored
 from detector.engine.streams import bucket_of
-from detector.journal import Evicted
+from detector.journal import Evicted, in_parts
 from detector.observer import Observer
-from detector.restoration import Restoration
+from detector.restoration import Restoration, is_other_topic
 from detector.rules import Rules
 from schemas.command import Command
 from schemas.dead_letter import DeadLetter
@@ -79,9 +79,6 @@ LAG_S = 5.0
 
 #: Of the streams that a partition may hold, one in so many is forgotten beyond what is needed: room for a while.
 EVICTED_AT_ONCE = 20
-
-#: Streams that one entry of the journal names: of 1 kB each they would still be far under the limit of a record.
-EVICTED_OF_AN_ENTRY = 500
 
 #: Seconds of checkpoints' budget that may be saved up while nothing is written.
 MOST_SAVED_UP_S = 10.0
@@ -220,12 +217,14 @@ class Service:
 
     def _hold_on(self) -> None:
         """Stop what is in hand while others are replayed: a replay polls, and only what it asked for may come."""
+        self._take_damaged()
         if self._progress and self._batch.count:
             self._process_batch()
         if self._published or self._open.dead_letters:
             self._commit()  # nobody should wait for a restore
         for partition, position in self._log.positions().items():
-            self._halted[partition] = position
+            if partition in self._progress:  # else half restored before the group moved on again
+                self._halted[partition] = position
             self._log.halt(partition)
 
     def _go_on(self) -> None:
@@ -246,8 +245,7 @@ class Service:
         if self._batch.count:
             wait = max(self._batch.began + self._settings.batch_latency / 1000 - now, 0.0)
         records = self._log.poll(min(wait, IDLE_POLL_S), room)
-        for damaged in self._log.take_damaged():
-            self._set_aside(damaged)
+        self._take_damaged()
         self._observer.stage("poll", time.monotonic() - now)
         before = self._batch.count, self._batch.bytes
         self._batch.add(records, time.monotonic())
@@ -255,6 +253,11 @@ class Service:
             self._record_bytes = (self._batch.bytes - before[1]) // (self._batch.count - before[0])
             self._watch(Step.POLLED)
         return sum(len(r.values) for r in records)
+
+    def _take_damaged(self) -> None:
+        """Before a position behind it is committed, and before its partition stands still."""
+        for damaged in self._log.take_damaged():
+            self._set_aside(damaged)
 
     def _set_aside(self, damaged: Damaged) -> None:
         """A range that nobody can read is one dead letter, committed with the position behind it."""
@@ -311,13 +314,13 @@ class Service:
             oldest = self._engine.longest_unheard(partition, wanted + len(named))
             chosen = [stream for stream in oldest if stream not in named][:wanted]
             offset = min(r.offsets[0] for r in self._batch.records if r.partition == partition)
-            for at in range(0, len(chosen), EVICTED_OF_AN_ENTRY):
-                self._evict(partition, offset, chosen[at : at + EVICTED_OF_AN_ENTRY])
+            for part in in_parts(chosen):
+                self._evict(partition, offset, part)
 
-    def _evict(self, partition: int, offset: int, streams: list[str]) -> None:
+    def _evict(self, partition: int, offset: int, streams: tuple[str, ...]) -> None:
         """They are forgotten before the record with ``offset``."""
         progress = self._progress[partition]
-        self._open.state.append(progress.journal.add(self._group, partition, offset, Evicted(streams=tuple(streams))))
+        self._open.state.append(progress.journal.add(self._group, partition, offset, Evicted(streams=streams)))
         self._open.state.append(progress.journal.cursor(self._group, partition))
         waiting = self._engine.waiting_of(partition, streams)
         self._publish(self._engine.evict(partition, streams))
@@ -382,7 +385,7 @@ class Service:
             progress = self._progress[partition]
             if offset != progress.offset or partition in written:
                 replay_from = progress.replay_from(offset)
-                transaction.offsets[partition] = Committed(offset, replay_from, progress.topic[0])
+                transaction.offsets[partition] = Committed(offset, replay_from, progress.topic[0] or None)
                 transaction.state += progress.journal.forget(self._group, partition, replay_from)
         self._log.commit(transaction, self._watch)
         for partition, committed in transaction.offsets.items():
@@ -419,7 +422,7 @@ class Service:
         if now - self._lag_at >= LAG_S:
             self._lag_at = now
             self._check_topic()
-            bounds = {p: self._log.bounds(p) for p in self._progress}
+            bounds = {p: found for p, found in self._log.ends().items() if p in self._progress}
             self._observer.lag({p: end - max(self._progress[p].offset, first) for p, (first, end) in bounds.items()})
 
     def _name_repeated(self) -> None:
@@ -439,8 +442,8 @@ class Service:
         Raises Rebalanced then, and TopicError where it is gone.
         """
         now = self._log.describe()  # (by those who own nothing as well: the topic may be gone)
-        was = next((p.topic for p in self._progress.values() if p.topic != now), now)
-        if was == now:
+        was = next((p.topic for p in self._progress.values() if is_other_topic(p.topic, now)), None)
+        if was is None:
             return
         what = f"has {now[1]} partitions, and had {was[1]}" if now[0] == was[0] else "was made anew"
         log_.warning("the readings topic %s %s", self._log.topic, what)
@@ -453,6 +456,7 @@ class Service:
         """Look for commands, where it is time to, and let each take effect that concerns a partition of ours."""
         if not self._progress or time.monotonic() < self._look_at:
             return
+        self._take_damaged()
         first = min(progress.journal.considered for progress in self._progress.values())
         waiting = first < self._commands[1]  # known since the restore
         commands = self._log.commands(first, IDLE_POLL_S if waiting else 0)
@@ -544,6 +548,7 @@ class Service:
         """Finish the batch and commit; if the group moves on meanwhile, the next owner does it."""
         self._watch(Step.FINISHING)
         try:
+            self._take_damaged()
             if self._batch.count:
                 self._process_batch()
             if self._progress and (self._open or self._moved()):

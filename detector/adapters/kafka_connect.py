@@ -14,10 +14,26 @@ from typing import Any
 
 from kafka import errors as vendor
 from kafka.net.compat import KafkaNetClient
-from kafka.net.inet import create_connection
+from kafka.net.inet import KafkaNetSocket, create_connection
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 from detector.adapters.kafka_refusals import Refusals
+
+
+def _closing(connect: Callable[..., Any]) -> Callable[..., Any]:
+    """kafka-python leaves the socket of a connection that failed to the garbage collector, one for each attempt."""
+
+    async def sock_connect(self: Any, net: Any, sock: Any, sockaddr: Any, timeout_at: float | None = None) -> Any:
+        try:
+            return await connect(self, net, sock, sockaddr, timeout_at=timeout_at)
+        except BaseException:
+            sock.close()
+            raise
+
+    return sock_connect
+
+
+KafkaNetSocket.sock_connect = _closing(KafkaNetSocket.sock_connect)
 
 # Seconds that a TLS handshake may take: it is two exchanges and some computing. A frozen broker takes no longer than
 # this before another one is tried.

@@ -43,6 +43,7 @@ class Member:
         self._kept: frozenset[int] = frozenset()  # taken, and ours ever since
         self._waiting = False  # whether ``take`` has something to hand out
         self._identity: ConsumerGroupMetadata | None = None  # None until it has
+        self._refused: ConsumerGroupMetadata | None = None  # as whom we were told that the group has moved on
         consumer.subscribe([topic], listener=self._listener)
         consumer.partitions_for_topic(topic)  # a leader that does not know them yet would first share out nothing
 
@@ -70,10 +71,11 @@ class Member:
         lost, gained = self._listener.noted()
         self._owned = (self._owned - lost) | gained
         held, kept = self._identity, self._kept
-        changed = bool(lost or gained) or (held is not None and now[:4] != held[:4])
+        known = held or self._refused
+        changed = bool(lost or gained) or (known is not None and now[:4] != known[:4])
         if not changed:
             return False
-        self._waiting = True
+        self._waiting, self._refused = True, None
         self._identity = None
         self._kept = kept - lost if _valid(now) else frozenset()
         self.started &= self._kept
@@ -150,6 +152,7 @@ class Member:
 
         The next heartbeat gets the same answer, and then the client joins anew.
         """
+        self._refused = self._identity
         self._let_go()
         self._waiting = False
 

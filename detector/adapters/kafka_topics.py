@@ -95,14 +95,22 @@ def partition_counts(admin: KafkaAdminClient, topics: Topics) -> dict[str, int]:
 
 
 def describe(admin: KafkaAdminClient, name: str) -> tuple[str, int]:
-    """Id and partitions of a topic that was there; raises TopicError where it is gone.
+    """Id (empty where the broker is too old to have one, before 2.8) and partitions of a topic that was there.
 
-    An id is all zeros where the broker is too old to have one (before 2.8).
+    Raises TopicError where it is gone.
     """
-    if look_up(admin, name, GONE_S) is None:
-        raise TopicError(f"the topic {name} is gone: make it again, or name another with --readings-topic")
-    found = admin.describe_topics([name])[0]
-    return str(found["topic_id"]), len(found["partitions"])
+    deadline = time.monotonic() + GONE_S
+    while True:
+        found = admin.describe_topics([name])[0]  # one answer: another might come from a broker that has just started
+        error = vendor.for_code(found["error_code"])
+        if error is vendor.NoError and found["partitions"]:
+            known = found["topic_id"] is not None and found["topic_id"].int != 0
+            return str(found["topic_id"]) if known else "", len(found["partitions"])
+        if error not in (vendor.NoError, vendor.UnknownTopicOrPartitionError):
+            raise translate(error(error.description), f"topic {name}")
+        if time.monotonic() > deadline:
+            raise TopicError(f"the topic {name} is gone: make it again, or name another with --readings-topic")
+        time.sleep(0.2)
 
 
 def grow_state(admin: KafkaAdminClient, readings: str, state: str, deadline: float) -> int:
@@ -127,9 +135,9 @@ def grow_state(admin: KafkaAdminClient, readings: str, state: str, deadline: flo
     return partitions
 
 
-def look_up(admin: KafkaAdminClient, name: str, seconds: float = LOOK_S) -> int | None:
+def look_up(admin: KafkaAdminClient, name: str) -> int | None:
     """Partitions of a topic, None where there is none; looks for a moment, since it may have just been made."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + LOOK_S
     while (count := _counts(admin, [name]).get(name)) is None and time.monotonic() < deadline:
         time.sleep(0.2)
     return count

@@ -730,8 +730,14 @@ class Engine:
         slot = self.streams.of_partition(partition).get(command.stream)
         if slot is None:
             return []
+        self._date(slot)
         published = [self._reporter.of_order(slot, change) for change in obey(self, slot, command)]
         return [replace(p, record=dump_record(self.state, slot)) for p in published]
+
+    def _date(self, slot: int) -> None:
+        """Of a stream of which nothing is known but what was published, its newest time is that of the last event."""
+        if self.state.time[slot] == NEVER:
+            self.state.time[slot] = self.state.told[slot].max()
 
     # -- forgetting --------------------------------------------------------------------------------------------------
 
@@ -752,8 +758,7 @@ class Engine:
             slot = self.streams.of_partition(partition).get(stream)
             if slot is None:
                 continue
-            if self.state.time[slot] == NEVER:  # all that is known of it is what was published
-                self.state.time[slot] = self.state.told[slot].max()
+            self._date(slot)
             time = int(self.state.time[slot])
             for k in np.flatnonzero(self.state.opened[slot] != NEVER).tolist():
                 change = close(self.state, slot, KINDS[k], time, Ended.FORGOTTEN, wait=False)
@@ -767,7 +772,7 @@ class Engine:
         names = list(members)
         slots = np.fromiter(members.values(), np.int64, len(members))
         is_open = (self.state.opened[slots] != NEVER).any(axis=1)
-        order = np.lexsort((np.array(names), self.state.time[slots], is_open))
+        order = np.lexsort((self.state.time[slots], is_open))
         return [names[n] for n in order[:count].tolist()]
 
     # -- state -----------------------------------------------------------------------------------------------------

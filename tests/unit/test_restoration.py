@@ -133,7 +133,8 @@ def test_state_that_cannot_be_read_stops_the_start_unless_told_otherwise(caplog:
     assert len(broker.alerts) == 1
     assert run(broker, unreadable_state="cold") == 1
     assert "its state cannot be read" in caplog.text
-    assert sorted(value for _, value in broker.alerts[1:]) == offline(MODEL, rows("a", 50, range(60, 70), 90), 1)
+    assert events(broker)[1] == ("a", "resolved", "forgotten")
+    assert sorted(value for _, value in broker.alerts[2:]) == offline(MODEL, rows("a", 50, range(60, 70), 90), 1)
 
 
 def test_another_model_of_the_same_channels_keeps_the_readings_and_what_is_open() -> None:

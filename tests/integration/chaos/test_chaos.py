@@ -1,4 +1,4 @@
-"""Some of the chaos, as a test: each kind of schedule once, and each protection taken out once.
+"""Some of the chaos, as a test: each kind of schedule once.
 
 ``make chaos`` plays hundreds of them; this takes at most three minutes.
 """
@@ -11,7 +11,6 @@ from conftest import absent
 from integration.chaos.director import Outcome
 from integration.chaos.lanes import Task, play
 from integration.chaos.ledger import EQUAL
-from integration.chaos.replica import PROTECTIONS
 from integration.chaos.schedule import KINDS, LATER, LATER_KINDS, schedule
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
@@ -19,14 +18,11 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 #: One of each kind.
 SEEDS = (*range(1, 17), *range(LATER + 1, LATER + 1 + len(LATER_KINDS)))
 
-#: A schedule for each protection that goes wrong without it, and does not with it.
-MISSED = {"futures": 11, "metadata": 3, "checkpoints": 107, "replay": 105}
-
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[Task, Outcome]:
     """What came of all of them: they share a broker, and two are played at a time."""
-    tasks = [Task(seed) for seed in SEEDS] + [Task(seed, without) for without, seed in MISSED.items()]
+    tasks = [Task(seed) for seed in SEEDS]
     try:
         return dict(play(tasks, tmp_path_factory.mktemp("chaos")))
     except Missing as missing:
@@ -36,15 +32,9 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[Task, Outcome]:
 
 def test_the_seeds_are_of_all_kinds() -> None:
     assert {schedule(seed).kind for seed in SEEDS} == {*KINDS, *LATER_KINDS}
-    assert set(MISSED) == set(PROTECTIONS)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_what_is_published_is_what_the_oracle_says(outcomes: dict[Task, Outcome], seed: int) -> None:
     outcome = outcomes[Task(seed)]
     assert outcome.result == EQUAL, (schedule(seed).faults, outcome.details, outcome.folder)
-
-
-@pytest.mark.parametrize("without", PROTECTIONS)
-def test_a_protection_that_is_taken_out_is_missed(outcomes: dict[Task, Outcome], without: str) -> None:
-    assert outcomes[Task(MISSED[without], without)].result.startswith("differs"), without

@@ -6,7 +6,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from broker import Broker, free_port
@@ -419,3 +419,41 @@ def test_a_plain_consumer_sees_no_aborted_alert(cluster: KafkaCluster) -> None:
     tps = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
     assert sum(consumer.end_offsets(tps).values()) >= 1  # it had been written, and the transaction has ended
     consumer.close()
+
+
+def test_a_commit_refused_in_a_round_that_changes_nothing_for_the_member(broker: Broker) -> None:
+    """The client had joined the new generation already, so that nothing more was to be seen of it: the member waited
+    for a change that never came, with its partitions in hand.
+    """
+    cluster = KafkaCluster(broker.bootstrap, startup_timeout_s=60, session_timeout_s=20)
+    cluster.readings = create_topic(broker.bootstrap, unique("readings"), 1)  # it stays with the first
+    first = cluster.member()
+    start_all(first)
+    first.commit(Transaction(offsets={0: Committed(0, 0)}))
+    second, done = cluster.member(), threading.Event()
+
+    def join() -> None:
+        while not done.is_set():
+            with suppress(Rebalanced):
+                second.poll(0.1, 10)
+            second.take_assignment()
+
+    joins = threading.Thread(target=join)
+    joins.start()
+    try:
+        coordinator = first._consumer._coordinator
+        generation, deadline = coordinator._generation.generation_id, time.monotonic() + 60
+        while not coordinator.rejoining:
+            assert time.monotonic() < deadline
+            first.poll(0.0, 10)
+            time.sleep(0.005)
+        while coordinator._generation.generation_id == generation:  # a batch is scored; the client joins meanwhile
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        with suppress(Rebalanced):
+            first.commit(Transaction(offsets={0: Committed(0, 0)}))
+        assert assignment(first) == {0}
+    finally:
+        done.set()
+        joins.join()
+        cluster.close()

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 SEEDS = (*range(1, 17), *range(LATER + 1, LATER + 1 + len(LATER_KINDS)))
 
 #: A schedule for each protection that goes wrong without it, and does not with it.
-MISSED = {"futures": 11, "metadata": 3, "checkpoints": 107, "replay": 105}
+MISSED = {"futures": 11, "metadata": 246, "checkpoints": 107, "replay": 105}
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ MISSED = {"futures": 11, "metadata": 246, "checkpoints": 107, "replay": 105}
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[Task, Outcome]:
-    """What came of all of them: they share a broker, and two are played at a time."""
+    """What came of all of them: they share a broker, and several are played at a time."""
     tasks = [Task(seed) for seed in SEEDS] + [Task(seed, without) for without, seed in MISSED.items()]
     try:
         return dict(play(tasks, tmp_path_factory.mktemp("chaos")))

@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="chaos", description="Plays schedules of faults over a real Kafka.")
     parser.add_argument("seeds", type=_seeds, help="A-B: the first and the last; or one")
     parser.add_argument("--again", action="store_true", help="also those that the ledger has as equal for this code")
-    parser.add_argument("--lanes", type=int, default=2, help="schedules at a time; default 2")
+    parser.add_argument("--lanes", type=int, default=3, help="schedules at a time; default 3")
     parser.add_argument(
         "--without", choices=sorted(PROTECTIONS),
         help="take one protection out, to see that it is missed; nothing is entered in the ledger",

@@ -203,11 +203,12 @@ class Director:
             producer.flush(timeout=0.2)
 
     def _say(self, producer: KafkaProducer, value: bytes) -> None:
-        """A command; where its stream is known to the group by now, it has to be obeyed."""
+        """A command; where its stream is known to the group by now, it has to be obeyed (unless it had to give way)."""
         with contextlib.suppress(ValueError):
             command = Command.from_bytes(value)
             partition, future = self._first.get(command.stream, (0, None))
-            if future is not None and future.is_done and future.succeeded() and self._victim is None:
+            stays = self._victim is None and "max_streams" not in self.schedule.settings
+            if stays and future is not None and future.is_done and future.succeeded():
                 committed = self._desk.committed(self.schedule.shape.partitions)
                 if committed.get(partition, 0) > future.value.offset:
                     self._told[command.id] = partition

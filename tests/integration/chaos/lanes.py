@@ -29,7 +29,7 @@ class Task:
     """The logs hold what the Kafka client does, too."""
 
 
-def play(tasks: Sequence[Task], folder: Path, lanes: int = 2) -> Iterator[tuple[Task, Outcome]]:
+def play(tasks: Sequence[Task], folder: Path, lanes: int = 3) -> Iterator[tuple[Task, Outcome]]:
     """The outcome of each task, as they end. ``folder`` takes the logs of those that are not equal.
 
     Raises Missing where Java, Maven or Go is not there.

@@ -21,7 +21,7 @@ SEEDS = (*range(1, 17), *range(LATER + 1, LATER + 1 + len(LATER_KINDS)))
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[Task, Outcome]:
-    """What came of all of them: they share a broker, and two are played at a time."""
+    """What came of all of them: they share a broker, and several are played at a time."""
     tasks = [Task(seed) for seed in SEEDS]
     try:
         return dict(play(tasks, tmp_path_factory.mktemp("chaos")))

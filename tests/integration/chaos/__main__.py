@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "deploy" / "kafka")]
@@ -27,6 +29,7 @@ from integration.chaos.schedule import schedule  # noqa: E402
 def main(arguments: Sequence[str] | None = None) -> int:
     """Play schedules; returns the exit code."""
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)  # as ctrl-C: nothing is left running, nor lying about
     code, commit = ledger.code_hash(), ledger.commit()
     seeds = list(options.seeds)
     if not options.again and options.without is None:
@@ -64,6 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if bad:
         print(f"{len(bad)} of {len(seeds)} schedules are not as they should be: {', '.join(map(str, sorted(bad)))}")
     return 1 if bad else 0
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _said(seed: int, outcome: Outcome) -> str:

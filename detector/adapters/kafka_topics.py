@@ -36,6 +36,10 @@ LOOK_S = 3.0
 GONE_S = 15.0
 
 
+#: What brokers and client say where a topic has no id.
+NO_ID = ("None", "00000000-0000-0000-0000-000000000000", "")
+
+
 @dataclass(frozen=True, slots=True)
 class Topics:
     """The names of the topics of a detector."""
@@ -104,8 +108,8 @@ def describe(admin: KafkaAdminClient, name: str) -> tuple[str, int]:
         found = admin.describe_topics([name])[0]  # one answer: another might come from a broker that has just started
         error = vendor.for_code(found["error_code"])
         if error is vendor.NoError and found["partitions"]:
-            known = found["topic_id"] is not None and found["topic_id"].int != 0
-            return str(found["topic_id"]) if known else "", len(found["partitions"])
+            known = str(found["topic_id"])
+            return known if known not in NO_ID else "", len(found["partitions"])
         if error not in (vendor.NoError, vendor.UnknownTopicOrPartitionError):
             raise translate(error(error.description), f"topic {name}")
         if time.monotonic() > deadline:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
+from crowds import crowds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from obedience import Marked, Says, check, keep, said
-from pipeline import POLICY, CrashError, CrashingLog, Row, fill, serve
+from pipeline import POLICY, CrashError, CrashingLog, fill, serve
 from tiny_model import tiny_model
 
 import detector.service
@@ -27,23 +27,10 @@ POLICIES = (
 PROMISES = (None, "1/7d", "1/1h")
 
 
-@st.composite
-def readings(draw: st.DrawFn) -> list[Row]:
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    clock = dict.fromkeys(STREAMS, 100)
-    rows: list[Row] = []
-    for name in rng.choice(STREAMS, draw(st.integers(1, 400))):
-        clock[name] += int(rng.choice([1, 1, 1, 1, 1, 1, 0, 2, 6]))
-        loud = 4 if (clock[name] // 10) % 4 == 0 else 0.5
-        values = [None if rng.random() < 0.05 else float(v) for v in rng.normal(size=3) * loud]
-        rows.append((str(name), clock[name], values))
-    return rows
-
-
 @pytest.mark.usefixtures("_looks_at_every_turn")
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    readings(),
+    crowds(STREAMS),
     st.integers(1, 3),
     st.sampled_from([1, 3, 50]),
     st.lists(

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 from pydantic import Field
@@ -50,18 +50,28 @@ class InForce(Frozen):
 
 
 class Evicted(Frozen):
-    """Streams that were forgotten: to make room for others (``room``), or since they belong elsewhere (``moved``)."""
+    """Streams that were forgotten to make room for others: those unheard for longest, up to this one.
+
+    Not by their names: a flood of new ones would be kept here as long as it takes to save every bucket once.
+    """
+
+    time: int = Field(description="newest reading of the last one, nanoseconds since 1970")
+    stream: str = Field(description="its name; of those with the same newest reading, later names stay")
+
+
+class Moved(Frozen):
+    """Streams that were forgotten since their records go to other partitions now."""
 
     streams: tuple[str, ...]
-    why: Literal["room", "moved"] = "room"
 
 
-Happening = Command | InForce | Evicted
+Happening = Command | InForce | Evicted | Moved
 
-_KINDS: dict[str, type[Command] | type[InForce] | type[Evicted]] = {
+_KINDS: dict[str, type[Command] | type[InForce] | type[Evicted] | type[Moved]] = {
     "command": Command,
     "settings": InForce,
     "evicted": Evicted,
+    "moved": Moved,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 

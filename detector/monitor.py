@@ -76,10 +76,15 @@ class Monitor(Observer):
         """See ``Observer``."""
         self.metrics.stage_seconds.labels(name).observe(seconds)
 
-    def batch(self, records: int, decoded: list[Decoded], scored: Scored, engine: Engine) -> None:
+    def decoded(self, records: int, decoded: list[Decoded]) -> None:
+        """See ``Observer``."""
+        self.metrics.records_received.inc(records)
+        ignored = sum(d.counts["unknown_channel"] for d in decoded)
+        self.metrics.values_ignored.labels("unknown_channel").inc(ignored)
+
+    def scored(self, scored: Scored, engine: Engine) -> None:
         """See ``Observer``."""
         metrics, counts = self.metrics, scored.counts
-        metrics.records_received.inc(records)
         metrics.readings_received.inc(counts["received"])
         metrics.readings_scored.inc(counts["scored"])
         for reason in ("late", "duplicate"):
@@ -88,7 +93,6 @@ class Monitor(Observer):
             "warming_up", "all_missing", "overflowed", "not_published", "gap_rows", "warm_ups", "released_early",
         ):  # fmt: skip
             metrics.engine_counts.labels(kind).inc(counts[kind])
-        metrics.values_ignored.labels("unknown_channel").inc(sum(d.counts["unknown_channel"] for d in decoded))
         metrics.batch_readings.observe(counts["received"])
         metrics.scores.observe(scored.score[~np.isnan(scored.score)])
         metrics.open_incidents.set(engine.open_incidents)

@@ -40,8 +40,11 @@ class Observer:
     def lag(self, lag: dict[int, int]) -> None:
         """Records not yet committed, by owned partition."""
 
-    def batch(self, records: int, decoded: list[Decoded], scored: Scored, engine: Engine) -> None:
-        """A batch of this many records was scored."""
+    def decoded(self, records: int, decoded: list[Decoded]) -> None:
+        """A batch of this many records was decoded."""
+
+    def scored(self, scored: Scored, engine: Engine) -> None:
+        """Its readings, or some of them, were scored."""
 
     def command(self, outcome: str) -> None:
         """An operator's command was ``applied``, ``repeated``, ``bad``, or is about a stream that is ``elsewhere``."""

@@ -13,7 +13,7 @@ from state that is itself a function of [0, C).
    force so far take effect at C, as an entry of the journal. From C on there is publishing.
 4. A batch: poll, until it is full or its oldest record has waited long enough → decode → score. Its alerts, dead
    letters and incident records join the open transaction; C is the log's position, never "the last record + 1". Streams
-   that have to give way to new ones are forgotten before it, as an entry of the journal. What nobody can read is passed
+   that have to give way to new ones are forgotten behind it, as an entry of the journal. What nobody can read is passed
    over by the log and is a dead letter like others.
 5. Commit at once where there is an alert to publish, else about once a second, or when the dead letters have become
    many. The checkpoints whose turn it is ride along, each true for the C of this transaction.
@@ -30,7 +30,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
@@ -47,12 +46,13 @@ from detector.adapters.port import (
     Watch,
     unwatched,
 )
+from detector.ceiling import Ceiling
 from detector.checkpoints import Checkpoint, Progress, incident_record
 from detector.decoding.decoded import Decoded, Decoder
 from detector.engine.alerts import Published
 from detector.engine.engine import Engine, Scored
 from detector.engine.streams import bucket_of
-from detector.journal import Evicted, in_parts
+from detector.journal import Evicted
 from detector.observer import Observer
 from detector.restoration import Restoration, is_other_topic
 from detector.rules import Rules
@@ -76,9 +76,6 @@ LETTER_BYTES = 8 * 1024 * 1024
 
 #: Seconds between looks at how far behind the partitions are.
 LAG_S = 5.0
-
-#: Of the streams that a partition may hold, one in so many is forgotten beyond what is needed: room for a while.
-EVICTED_AT_ONCE = 20
 
 #: Seconds of checkpoints' budget that may be saved up while nothing is written.
 MOST_SAVED_UP_S = 10.0
@@ -137,6 +134,7 @@ class Service:
         self._on_published = on_published
         self._watch = watch
         self._group = engine.model.manifest.group
+        self._ceiling = Ceiling(engine, settings.max_streams)
         self._rules = Rules(engine, decoder, log.place_of)
         self._restoration = Restoration(log, engine, self._rules, settings, self._observer, watch, self._stop)
         self._progress: dict[int, Progress] = {}
@@ -280,55 +278,44 @@ class Service:
         began = time.monotonic()
         decoded = [self._decoder.decode(r) for r in self._batch.records]
         ready = time.monotonic()
-        self._make_room(decoded)
-        scored = self._engine.process([d.readings for d in decoded])
-        done = time.monotonic()
-        self._note_changes(decoded, scored, done)
-        self._publish(scored.published)
+        self._observer.decoded(self._batch.count, decoded)
+        for portion in self._ceiling.portions(decoded):
+            scored = self._engine.process([d.readings for d in portion])
+            self._note_changes(portion, scored, time.monotonic())
+            self._publish(scored.published)
+            self._observer.scored(scored, self._engine)
+            self._make_room(portion)
         for d in decoded:
             self._open.dead_letters += d.dead_letters
         self._observer.stage("decode", ready - began)
-        self._observer.stage("score", done - ready)
-        self._observer.batch(self._batch.count, decoded, scored, self._engine)
+        self._observer.stage("score", time.monotonic() - ready)
         self._batch = Batch()
         self._watch(Step.SCORED)
 
-    def _make_room(self, decoded: list[Decoded]) -> None:
-        """Where a partition would hold more streams than it may, those unheard for longest are forgotten.
+    def _make_room(self, portion: list[Decoded]) -> None:
+        """Where a partition holds more streams now than it may, those unheard for longest are forgotten.
 
-        Rarely and many at a time: it costs a look at all of them and an entry in the journal, since what a replay would
-        choose depends on what it has loaded. The ceiling is passed by what a single batch brings, never by more.
+        Rarely and many at a time: it costs a look at all of them and an entry in the journal.
         """
-        most, arrived = self._settings.max_streams, Counter[int]()
-        for d in decoded:
-            arrived[d.readings.partition] += len(d.readings)
-        for partition, count in arrived.items():
-            known = self._engine.streams.of_partition(partition)
-            if not known or len(known) + count <= most:
-                continue
-            named = {name for d in decoded if d.readings.partition == partition for name in d.readings.streams}
-            over = len(known) + len(named - known.keys()) - most
-            if over <= 0 or not named - known.keys():
-                continue
-            wanted = over + most // EVICTED_AT_ONCE
-            oldest = self._engine.longest_unheard(partition, wanted + len(named))
-            chosen = [stream for stream in oldest if stream not in named][:wanted]
-            offset = min(r.offsets[0] for r in self._batch.records if r.partition == partition)
-            for part in in_parts(chosen):
-                self._evict(partition, offset, part)
+        ends = {d.readings.partition: int(d.offsets[-1]) + 1 for d in portion if len(d.offsets)}
+        for partition, offset in ends.items():
+            passed = self._ceiling.passed(partition)
+            if passed is not None:
+                self._evict(partition, offset, Evicted(time=passed[0], stream=passed[1]))
 
-    def _evict(self, partition: int, offset: int, streams: tuple[str, ...]) -> None:
+    def _evict(self, partition: int, offset: int, what: Evicted) -> None:
         """They are forgotten before the record with ``offset``."""
         progress = self._progress[partition]
-        self._open.state.append(progress.journal.add(self._group, partition, offset, Evicted(streams=streams)))
+        self._open.state.append(progress.journal.add(self._group, partition, offset, what))
         self._open.state.append(progress.journal.cursor(self._group, partition))
+        streams = self._engine.unheard(partition, what.time, what.stream)
         waiting = self._engine.waiting_of(partition, streams)
         self._publish(self._engine.evict(partition, streams))
         buckets = np.unique([bucket_of(stream, self._engine.streams.buckets) for stream in streams])
         progress.touch(buckets, np.full(len(buckets), offset), time.monotonic())
         log_.warning(
             "partition %d: more than %d streams; %d that were unheard for longest are forgotten, from %r on",
-            partition, self._settings.max_streams, len(streams), streams[0],
+            partition, self._settings.max_streams, len(streams), streams[0][:80],
         )  # fmt: skip
         self._observer.evicted(len(streams), waiting)
 

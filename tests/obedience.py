@@ -17,7 +17,7 @@ from detector.engine.alerts import Published
 from detector.engine.engine import Engine
 from detector.engine.model import Model
 from detector.engine.readings import Readings
-from detector.journal import Entry, Evicted, Happening, read_entry
+from detector.journal import Entry, Evicted, Happening, Moved, read_entry
 from detector.observer import Observer
 from detector.rules import Rules
 from schemas.command import Command, Verb
@@ -91,7 +91,7 @@ def check(model: Model, broker: MemoryBroker, group: str, kept: Sequence[Kept]) 
     assert sorted(value for _, value in broker.alerts) == alerts
     for partition in range(len(broker.partitions)):
         assert +engine.marks(partition) == +wanted.marks(partition)
-        if not any(isinstance(entry.what, Evicted) for entry in kept[partition].entries.values()):
+        if not any(isinstance(entry.what, Evicted | Moved) for entry in kept[partition].entries.values()):
             assert +engine.marks(partition) == Counter(c.stream for _, c in kept[partition].commands)
         probe = _probe(partition, list(wanted.streams.of_partition(partition)), model.manifest.values)
         one, other = engine.process([probe]), wanted.process([probe])
@@ -129,6 +129,8 @@ def take_effect(engine: Engine, rules: Rules, partition: int, what: Happening) -
     if isinstance(what, Command):
         return engine.apply(partition, what)
     if isinstance(what, Evicted):
+        return engine.evict(partition, engine.unheard(partition, what.time, what.stream))
+    if isinstance(what, Moved):
         return engine.evict(partition, what.streams)
     rules.follow(what)
     rules.place(partition, what)

@@ -28,6 +28,18 @@ class Decoded:
     dead_letters: list[DeadLetter]
     counts: Counter[str]
 
+    def part(self, start: int, end: int) -> Decoded:
+        """The readings from place ``start`` to before ``end``; dead letters and counts go with the first."""
+        readings, whole = self.readings, start == 0
+        return Decoded(
+            Readings(
+                readings.partition, readings.streams[start:end], readings.times[start:end], readings.values[start:end]
+            ),
+            self.offsets[start:end],
+            self.dead_letters if whole else [],
+            self.counts if whole else Counter(),
+        )
+
 
 class Decoder(Protocol):
     """Turns records into readings. Never raises for what is in a record: that becomes a dead letter."""

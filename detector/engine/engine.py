@@ -753,27 +753,43 @@ class Engine:
 
     def evict(self, partition: int, streams: Iterable[str]) -> list[Published]:
         """Forget streams of a partition; what is open at them is over, since nobody would ever say so."""
-        published = []
+        published, gone = [], []
         for stream in streams:
             slot = self.streams.of_partition(partition).get(stream)
             if slot is None:
                 continue
+            gone.append(stream)
             self._date(slot)
             time = int(self.state.time[slot])
             for k in np.flatnonzero(self.state.opened[slot] != NEVER).tolist():
                 change = close(self.state, slot, KINDS[k], time, Ended.FORGOTTEN, wait=False)
                 published.append(self._reporter.of_order(slot, change))
-            self.state.reset(self.streams.remove(partition, [stream]))
+        self.state.reset(self.streams.remove(partition, gone))
         return published
 
-    def longest_unheard(self, partition: int, count: int) -> list[str]:
-        """The ``count`` streams of a partition whose newest reading is the oldest, those without an incident first."""
+    def longest_unheard(self, partition: int, count: int) -> tuple[int, str]:
+        """Newest time and name of the ``count``-th stream of a partition, ordered by these two; there are so many."""
+        names, heard = self._heard(partition)
+        time = int(np.partition(heard, count - 1)[count - 1])
+        alike = sorted(names[n] for n in np.flatnonzero(heard == time).tolist())
+        return time, alike[count - 1 - int((heard < time).sum())]
+
+    def unheard(self, partition: int, time: int, stream: str) -> list[str]:
+        """The streams of a partition up to this newest time and, of those with just this one, name; in that order.
+
+        Both times are those of readings, of the ones in the reorder buffer too: nothing but a stream's own readings
+        decides whether it is among them.
+        """
+        names, heard = self._heard(partition)
+        found = [(int(heard[n]), names[n]) for n in np.flatnonzero(heard <= time).tolist()]
+        return [name for _, name in sorted(one for one in found if one <= (time, stream))]
+
+    def _heard(self, partition: int) -> tuple[list[str], Times]:
+        """Names of a partition's streams and the newest time of each."""
         members = self.streams.of_partition(partition)
-        names = list(members)
         slots = np.fromiter(members.values(), np.int64, len(members))
-        is_open = (self.state.opened[slots] != NEVER).any(axis=1)
-        order = np.lexsort((self.state.time[slots], is_open))
-        return [names[n] for n in order[:count].tolist()]
+        waiting = self.state.wait_time[slots].max(axis=1, initial=NEVER)
+        return list(members), np.maximum(self.state.time[slots], waiting)
 
     # -- state -----------------------------------------------------------------------------------------------------
 

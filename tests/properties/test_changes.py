@@ -91,7 +91,6 @@ def test_a_flood_of_new_keys_stays_under_the_ceiling() -> None:
     assert largest <= 200
     assert "a" in engine.streams.of_partition(0), "a stream that goes on reporting is not forgotten"
     assert engine.state.seen[engine.streams.of_partition(0)["a"]] == 300
-    evicted = [e.what for e in kept[0].entries.values() if isinstance(e.what, Evicted)]
-    assert sum(len(what.streams) for what in evicted) >= 3000 - 200
-    assert engine.streams.size <= 220, "places are used again"
+    assert any(isinstance(e.what, Evicted) for e in kept[0].entries.values())
+    assert engine.streams.size <= 210, "places are used again"
     check(MODEL, broker, "residual", kept)

@@ -18,7 +18,7 @@ from detector.adapters.memory import MemoryBroker, MemoryLog
 from detector.adapters.partitioner import partition_of
 from detector.adapters.port import Committed, Records, Transaction, Watch, unwatched
 from detector.decoding.json_readings import JsonDecoder
-from detector.engine.engine import Engine
+from detector.engine.engine import Engine, Scored
 from detector.engine.incidents import Policy
 from detector.engine.readings import Readings
 from detector.observer import Observer
@@ -206,13 +206,44 @@ def test_streams_that_move_by_the_hundred_thousand_fit_records() -> None:
     assert 200_000 < log.most < MAX_MESSAGE_BYTES
 
 
-def test_names_that_are_long_in_json_fit_records_when_they_give_way() -> None:
+def test_names_that_are_long_in_json_fit_records_when_they_move() -> None:
     broker = MemoryBroker(1)
-    for n in range(1300):
-        send(broker, f"{n:04d}" + "\x01" * 1000, n, partition=0)
+    names = [f"{n:04d}" + "\x01" * 1000 for n in range(600)]
+    for n, name in enumerate(names):
+        send(broker, name, n, partition=0)
+    serve(MODEL, broker, checkpoint_age=3600, commit_interval=1)
+    broker.grow(6)
+    send(broker, next(s for s in names if partition_of(s.encode(), 6) == 0), 1, partition=0)
     log = Sizes(broker)
-    serve(MODEL, broker, log, max_streams=600, batch_size=600, checkpoint_age=3600, commit_interval=1)
+    serve(MODEL, broker, log, checkpoint_age=3600, commit_interval=1)
     assert 200_000 < log.most < MAX_MESSAGE_BYTES
+
+
+def test_a_flood_of_long_names_costs_the_journal_little() -> None:
+    broker = MemoryBroker(1)
+    for n in range(3000):
+        send(broker, f"{n:04d}" + "x" * 1000, n, partition=0)
+    serve(MODEL, broker, max_streams=600, batch_size=600, checkpoint_age=3600, commit_interval=1)
+    entries = [value for key, value in broker.group("residual").state[0].items() if b"/journal/" in key]
+    assert len(entries) >= 2400 // 60
+    assert sum(map(len, entries)) < 100_000, "the names that were forgotten come to 2.4 MB"
+
+
+def test_a_batch_of_many_new_names_is_cut_between_its_records() -> None:
+    broker, largest = MemoryBroker(1), 0
+    for record in range(20):
+        some = [{"stream": f"s{record}-{n}", "timestamp": record, "values": {"c0": 0.1}} for n in range(50)]
+        broker.produce(orjson.dumps(some), b"k", timestamp_ms=0, partition=0)
+    engine = Engine(MODEL, POLICY)
+
+    class Largest(Observer):
+        def scored(self, scored: Scored, engine: Engine) -> None:
+            nonlocal largest
+            largest = max(largest, len(engine.streams))
+
+    serve(MODEL, broker, observer=Largest(), engine=engine, max_streams=200, batch_size=1000)
+    assert 200 < largest <= 250, "a record more than the ceiling and no more"
+    assert set(engine.streams.of_partition(0)) >= {f"s19-{n}" for n in range(50)}
 
 
 def test_one_long_name_costs_no_memory_when_others_give_way() -> None:
@@ -220,7 +251,7 @@ def test_one_long_name_costs_no_memory_when_others_give_way() -> None:
     names = [f"s{n}" for n in range(100_000)] + ["x" * 1024]
     engine.process([Readings(0, names, np.zeros(len(names), np.int64), np.zeros((len(names), 3), np.float32))])
     tracemalloc.start()
-    engine.longest_unheard(0, 5000)
+    engine.unheard(0, *engine.longest_unheard(0, 5000))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 100e6

@@ -16,7 +16,7 @@ from detector.decoding.decoded import Decoder
 from detector.engine.alerts import Published
 from detector.engine.engine import Engine
 from detector.engine.records import dump_record
-from detector.journal import Entry, Evicted, Happening, InForce, read_entry
+from detector.journal import Entry, Evicted, Happening, InForce, Moved, read_entry
 from detector.loading import load_engine
 from detector.rules import Rules
 from detector.run import decoder_of
@@ -162,6 +162,8 @@ def obey(engine: Engine, rules: Rules, partition: int, what: Happening) -> list[
         case Command():
             return engine.apply(partition, what)
         case Evicted():
+            return engine.evict(partition, engine.unheard(partition, what.time, what.stream))
+        case Moved():
             return engine.evict(partition, what.streams)
         case InForce():
             rules.follow(what)

@@ -15,6 +15,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,7 +26,7 @@ from detector.engine.alerts import Published
 from detector.engine.engine import Engine
 from detector.engine.readings import Readings
 from detector.engine.streams import bucket_of
-from detector.journal import Entry, Evicted, InForce, Journal, in_parts
+from detector.journal import Entry, Evicted, InForce, Journal, Moved, in_parts
 from detector.observer import Observer
 from detector.rules import Rules
 from schemas.command import Command
@@ -47,6 +48,19 @@ def is_other_topic(was: tuple[str, int], now: tuple[str, int]) -> bool:
     if was[0] and now[0] and was[0] != now[0]:
         return True
     return now[1] > was[1]
+
+
+@dataclass(slots=True)
+class There:
+    """What there is of a partition: on the readings topic, in the group's offsets and on the state topic."""
+
+    committed: Committed | None
+    records: dict[bytes, bytes]
+    """Newest value of each key of the state topic."""
+    first: int
+    end: int
+    stored: Stored | None = None
+    """What the records say; None: they cannot be read."""
 
 
 @dataclass(slots=True)
@@ -86,8 +100,9 @@ class Restoration:
         self._group = engine.model.manifest.group
         self._parts: dict[int, Restored] = {}
         self._commands = (0, 0)
-        #: of the readings topic, as of the last run
+        #: of the readings topic, as of this run
         self.topic_id, self.partitions = "", 0
+        self._met: tuple[str, int] | None = None  # the same, as of the first
 
     def run(self, partitions: frozenset[int], commands: tuple[int, int]) -> dict[int, Restored] | None:
         """The partitions, restored and stopped; None where the process was told to stop meanwhile.
@@ -97,6 +112,7 @@ class Restoration:
         """
         self._parts, self._commands = {}, commands
         self.topic_id, self.partitions = self._log.describe()
+        self._met = self._met or (self.topic_id, self.partitions)
         try:
             for partition in sorted(partitions):
                 if self._stop.is_set():
@@ -118,50 +134,42 @@ class Restoration:
 
     def _load(self, partition: int) -> Restored:
         committed = self._log.committed(partition)  # first: it waits for transactions that are still open
-        records = self._log.read_state(partition)
-        first, end = self._log.bounds(partition)
+        records = self._log.read_state(partition, self._observer.beat)
+        there = There(committed, records, *self._log.bounds(partition))
         try:
-            stored = Stored.parse(self._group, partition, records)
+            there.stored = stored = Stored.parse(self._group, partition, records)
         except ModelError as error:
-            return self._unreadable(partition, error, committed, None, records, first, end)
-        why = self._why_cold(committed, stored, end)
+            return self._unreadable(partition, error, there)
+        why = self._why_cold(there)
         if why is not None or committed is None or stored.journal is None:
-            return self._cold(partition, why, committed, stored, records, first, end)
+            return self._cold(partition, why, there)
         if stored.journal.in_force is not None:
             self._rules.check(stored.journal.in_force)
         try:
-            return self._warm(partition, committed, stored, stored.journal, first)
+            return self._warm(partition, committed, stored, stored.journal, there.first)
         except ModelError as error:
-            return self._unreadable(partition, error, committed, stored, records, first, end)
+            return self._unreadable(partition, error, there)
 
-    def _unreadable(
-        self,
-        partition: int,
-        error: ModelError,
-        committed: Committed | None,
-        stored: Stored | None,
-        records: dict[bytes, bytes],
-        first: int,
-        end: int,
-    ) -> Restored:
-        """Stop, or start cold where the settings say so; what was read of it (``stored``) is still known."""
+    def _unreadable(self, partition: int, error: ModelError, there: There) -> Restored:
+        """Stop, or start cold where the settings say so; what was read of it is still known."""
         if self._settings.unreadable_state == "stop":
             raise error
         self._engine.forget(partition)  # half of it may be loaded
-        return self._cold(partition, f"its state cannot be read ({error})", committed, stored, records, first, end)
+        return self._cold(partition, f"its state cannot be read ({error})", there)
 
-    def _why_cold(self, committed: Committed | None, stored: Stored, end: int) -> str | None:
+    def _why_cold(self, there: There) -> str | None:
         """Why there is nothing to go on from; empty where there never was."""
+        committed, has_journal = there.committed, there.stored is not None and there.stored.journal is not None
         if committed is None:
-            return "nothing is committed any more" if stored.journal is not None else ""
+            return "nothing is committed any more" if has_journal else ""
         if self._is_anew(committed):
             return "the topic was made anew"
-        if committed.offset > end:
+        if committed.offset > there.end:
             lost = "the broker has lost the rest" if self._is_same(committed) else "made anew?"
-            return f"offset {committed.offset} was committed but the topic ends at {end} ({lost})"
+            return f"offset {committed.offset} was committed but the topic ends at {there.end} ({lost})"
         if committed.replay_from is None:
             return f"offset {committed.offset} was committed by another program"
-        return None if stored.journal is not None else "the state topic has lost its state"
+        return None if has_journal else "the state topic has lost its state"
 
     def _is_anew(self, committed: Committed) -> bool:
         """It belongs to an earlier topic of the same name."""
@@ -185,31 +193,24 @@ class Restoration:
         if committed.offset < first:
             self._lost(partition, "unscored", first - committed.offset)
             progress.offset = first
+            part.writes.append(journal.cursor(self._group, partition))  # a commit: what is told once is told
         elif committed.replay_from < first:
             self._lost(partition, "replay", first - committed.replay_from)
         return part
 
-    def _cold(
-        self,
-        partition: int,
-        why: str | None,
-        committed: Committed | None,
-        stored: Stored | None,
-        records: dict[bytes, bytes],
-        first: int,
-        end: int,
-    ) -> Restored:
+    def _cold(self, partition: int, why: str | None, there: There) -> Restored:
         """Start without a past: whatever the state topic holds for the partition is ended and deleted."""
+        committed, stored = there.committed, there.stored
         start = self._first_offset(partition)
         if (
             committed is not None
             and not self._is_anew(committed)
-            and (committed.offset <= end or self._is_same(committed))
+            and (committed.offset <= there.end or self._is_same(committed))
         ):
-            start = min(committed.offset, end)
-            if start < first:
-                self._lost(partition, "unscored", first - start)
-                start = first
+            start = min(committed.offset, there.end)
+            if start < there.first:
+                self._lost(partition, "unscored", there.first - start)
+                start = there.first
         part = Restored(Progress(-1, (self.topic_id, self.partitions)), start)
         if why:
             log_.warning("partition %d: %s; starting cold at %d", partition, why, start)
@@ -217,7 +218,7 @@ class Restoration:
         if stored is not None and stored.incidents:
             self._engine.set_incidents(partition, stored.incidents)
             part.published = self._engine.evict(partition, list(stored.incidents))
-        part.writes = [StateRecord(partition, key, None) for key in records]
+        part.writes = [StateRecord(partition, key, None) for key in there.records]
         self._open_journal(partition, part, None)
         return part
 
@@ -244,9 +245,15 @@ class Restoration:
             case "earliest":
                 return first
             case "latest":
-                return end
+                return first if self._is_new(partition) else end
             case moment:
                 return self._log.offset_at(partition, parse_time(moment) // MILLISECOND_NS)
+
+    def _is_new(self, partition: int) -> bool:
+        """It came into being while we were watching: all that it holds is newer than our start."""
+        assert self._met is not None
+        met_id, count = self._met
+        return partition >= count or (bool(met_id and self.topic_id) and met_id != self.topic_id)
 
     def _lost(self, partition: int, what: str, count: int) -> None:
         log_.warning(
@@ -297,7 +304,7 @@ class Restoration:
             part.in_force = what
             self._rules.place(partition, what)
             return
-        streams = what.streams if isinstance(what, Evicted) else (what.stream,)
+        streams = self._streams_of(partition, what)
         known = self._engine.streams.of_partition(partition)
         buckets = [bucket_of(stream, self._engine.streams.buckets) for stream in streams]
         # (a stream is unknown here where retention deleted the records that told of it)
@@ -315,6 +322,15 @@ class Restoration:
             self._engine.evict(partition, [stream for stream, _ in missed])
         changed = np.unique([bucket for _, bucket in missed])
         part.progress.touch(changed, np.full(len(changed), entry.offset), time.monotonic())
+
+    def _streams_of(self, partition: int, what: Command | Evicted | Moved) -> Sequence[str]:
+        match what:
+            case Command():
+                return (what.stream,)
+            case Evicted():
+                return self._engine.unheard(partition, what.time, what.stream)
+            case Moved():
+                return what.streams
 
     def _replay_records(self, part: Restored, records: Records) -> None:
         if not len(records.offsets):
@@ -363,7 +379,7 @@ class Restoration:
         if moved:
             log_.info("partition %d: %d streams have moved to other partitions", partition, len(moved))
             for names in in_parts(moved):
-                entry = journal.add(self._group, partition, part.start, Evicted(streams=names, why="moved"))
+                entry = journal.add(self._group, partition, part.start, Moved(streams=names))
                 part.writes.append(entry)
             self._rules.follow()
             self._observer.evicted(0, self._engine.waiting_of(partition, moved))

@@ -35,9 +35,9 @@ from detector.adapters.kafka_rights import check_rights, of_detector
 from detector.adapters.kafka_state import StateTopic
 from detector.adapters.kafka_topics import Topics, describe, ensure_topics, grow_state
 from detector.adapters.partitioner import partition_of
-from detector.adapters.port import Commands, Committed, Damaged, Records, Transaction, Watch, unwatched
+from detector.adapters.port import Commands, Committed, Damaged, Records, Transaction, Watch, quiet, unwatched
 from schemas.dead_letter import Reason
-from schemas.errors import Rebalanced
+from schemas.errors import BrokerUnavailable, Rebalanced
 
 log = logging.getLogger(__name__)
 
@@ -232,7 +232,14 @@ class KafkaLog:
         tp = TopicPartition(self.topic, partition)
         with self._asking("asking for the committed offset"):
             # the consumer is read_committed: so this waits for open transactions (require_stable)
-            found = self._consumer.committed(tp, metadata=True, timeout_ms=self._patience_ms)
+            try:
+                found = self._consumer.committed(tp, metadata=True, timeout_ms=self._patience_ms)
+            except vendor.KafkaTimeoutError as error:
+                raise BrokerUnavailable(
+                    f"no committed offset of partition {partition} within {self._patience_s:.0f} s: the brokers do not "
+                    "answer, or a transaction of the group stays open: kafka-transactions.sh finds (find-hanging) and "
+                    "ends it (abort)"
+                ) from error
         return None if found is None or found.offset < 0 else from_metadata(found)
 
     def group_offsets(self) -> dict[int, int | None]:
@@ -244,10 +251,10 @@ class KafkaLog:
         offsets = {tp.partition: found[tp].offset if tp in found else -1 for tp in self._partitions}
         return {partition: offset if offset >= 0 else None for partition, offset in offsets.items()}
 
-    def read_state(self, partition: int) -> dict[bytes, bytes]:
+    def read_state(self, partition: int, beat: Callable[[], None] = quiet) -> dict[bytes, bytes]:
         """See ``Log.read_state``. Raises TopicError where the state is another consumer group's."""
         with self._asking(f"reading {self._state.topic}"):
-            return self._state.read(partition)
+            return self._state.read(partition, beat)
 
     def commands(self, offset: int, timeout_s: float) -> Commands:
         """See ``Log.commands``."""

@@ -144,7 +144,11 @@ _GROUPS: tuple[tuple[type[ResidualError], tuple[type[Exception], ...], str], ...
     (AccessError, ACCESS, "check the credentials and the permissions of this user"),
     (TopicError, TOPIC, "check the topic's name and settings"),
     (SettingsError, SETTINGS, "check the settings; Kafka 2.5 or newer is needed"),
-    (Fenced, FENCED, "another process uses this replica id, give each replica its own"),
+    (
+        Fenced,
+        FENCED,
+        "another process uses this replica id (give each its own), or a transaction took too long: start again",
+    ),
     (Rebalanced, REBALANCED, "what was not committed will be done again"),
     (TemporaryError, DAMAGED, "a record on the broker is damaged; if a restart does not help, restore the partition"),
     (BrokerUnavailable, UNAVAILABLE, "check that the brokers are up and can be reached"),

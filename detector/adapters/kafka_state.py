@@ -37,12 +37,13 @@ class StateTopic:
         self._high_watermark, self._patience_s = high_watermark, patience_s
         self._marked: set[int] = set()  # partitions known to hold our owner record
 
-    def read(self, partition: int) -> dict[bytes, bytes]:
+    def read(self, partition: int, beat: Callable[[], None]) -> dict[bytes, bytes]:
         """Newest value of each key, everything committed before the call included.
 
         Reads to the high watermark, not to the last stable offset: behind a transaction that a dead process left open
         there may be records of its successor. So the broker's ending of it is waited for, at most ``patience_s`` from
-        the last progress. The position is compared with the end, since control records are delivered to nobody.
+        the last progress; ``beat`` is called at each. The position is compared with the end, since control records are
+        delivered to nobody.
         """
         tp = TopicPartition(self.topic, partition)
         end = self._high_watermark(tp)
@@ -51,6 +52,7 @@ class StateTopic:
         position, deadline = -1, time.monotonic() + self._patience_s
         while (now := self._reader.position(tp, timeout_ms=POLL_MS) or 0) < end:
             if now != position:
+                beat()
                 position, deadline = now, time.monotonic() + self._patience_s
             elif time.monotonic() > deadline:
                 raise BrokerUnavailable(

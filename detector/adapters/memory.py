@@ -10,11 +10,12 @@ import threading
 import time
 import uuid
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
 from detector.adapters.partitioner import partition_of
-from detector.adapters.port import Commands, Committed, Damaged, Records, Step, Transaction, Watch, unwatched
+from detector.adapters.port import Commands, Committed, Damaged, Records, Step, Transaction, Watch, quiet, unwatched
 from schemas.dead_letter import DeadLetter, Reason
 from schemas.errors import Fenced, Rebalanced, TemporaryError
 
@@ -379,8 +380,9 @@ class MemoryLog:
             numbers = range(len(self._broker.partitions))
             return {number: offsets[number].offset if number in offsets else None for number in numbers}
 
-    def read_state(self, partition: int) -> dict[bytes, bytes]:
+    def read_state(self, partition: int, beat: Callable[[], None] = quiet) -> dict[bytes, bytes]:
         """See ``Log.read_state``."""
+        beat()
         with self._broker.lock:
             return dict(self._broker.group(self.group).state[partition])
 

@@ -141,6 +141,10 @@ def unwatched(step: Step) -> None:
     """Nobody watches."""
 
 
+def quiet() -> None:
+    """Nobody wants to know that it goes on."""
+
+
 class Log(Protocol):
     """A partitioned log with a consumer group, transactions and a compacted state beside it.
 
@@ -209,10 +213,11 @@ class Log(Protocol):
         """What the group last committed for an owned partition; None where nothing. Waits for open transactions."""
         ...
 
-    def read_state(self, partition: int) -> dict[bytes, bytes]:
+    def read_state(self, partition: int, beat: Callable[[], None] = quiet) -> dict[bytes, bytes]:
         """Newest value of each key of a partition of the state topic, everything committed before the call included.
 
-        Waits for open transactions. Raises TopicError where the state is another consumer group's.
+        Waits for open transactions. ``beat`` is called as records come. Raises TopicError where the state is another
+        consumer group's.
         """
         ...
 

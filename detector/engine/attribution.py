@@ -38,6 +38,8 @@ def smoothed_error(
     level, scales = (np.repeat(one[None], count, axis=0) for one in (loc, scale))
     usual, times = (None if one is None else np.repeat(one[None], count, axis=0) for one in (context, spread))
     error = scorer.score(windows, level, scales, usual, times)[1].astype(np.float64)  # [count, C]
-    there = ~np.isnan(windows[:, -1]).all(axis=1)
-    share: Floats = (np.where(there, weights[::-1][:count], 0.0)[:, None] * error).sum(axis=0).astype(np.float32)
+    there = np.asarray(~np.isnan(windows[:, -1]).all(axis=1))
+    counted = np.where(there[:, None], error, 0.0)  # (an error may be infinite, and a weight 0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        share: Floats = (weights[::-1][:count, None] * counted).sum(axis=0).astype(np.float32)
     return share

@@ -209,6 +209,51 @@ def test_who_gets_a_new_partition_does_not_overlook_that_the_topic_has_grown() -
     assert events(broker) == []
 
 
+@pytest.mark.parametrize("anew", [False, True])
+def test_who_starts_at_the_end_sees_all_of_a_partition_that_comes_into_being_later(anew: bool) -> None:
+    broker, stop = MemoryBroker(1), threading.Event()
+    fill(broker, rows("old", 0, LOUD, 50), 1)
+    turns = iter(range(10**6))
+
+    class Turns(Monitor):
+        def beat(self) -> None:
+            turn = next(turns)
+            if turn == 10:
+                if anew:
+                    broker.remake()
+                broker.grow(3)
+                fill(broker, [row for s in "abcd" for row in rows(s, 0, LOUD, 50)], 3)
+            if metric(self, "readings_received_total") >= 200:
+                stop.set()
+            assert turn < 100
+            super().beat()
+
+    with Turns(None, 60) as monitor:
+        serve(MODEL, broker, observer=monitor, stop=stop, stop_at_end=False, batch_latency=1, start="latest")
+    assert sorted(events(broker)) == [(s, "opened", None) for s in "abcd"]
+
+
+def test_records_that_retention_took_are_counted_once() -> None:
+    broker = watched(range(0))
+    fill(broker, rows("a", 50, range(0), 90), 1)
+    broker.trim(0, 70)
+    fill(broker, rows("a", 90, range(0), 91), 1)
+    lost = []
+    for _ in range(3):
+        stop = threading.Event()
+
+        def watch(step: Step, stop: threading.Event = stop) -> None:
+            if step is Step.RESTORED:  # before any record is read
+                stop.set()
+
+        settings = DetectorSettings(commit_interval=0)
+        decoder = JsonDecoder(MODEL.manifest.channel_names, broker.topic)
+        with Monitor(None, 60) as monitor:
+            Service(MemoryLog(broker), Engine(MODEL, POLICY), decoder, settings, monitor, stop, watch=watch).run()
+            lost.append(metric(monitor, "records_lost_total", needed_for="unscored"))
+    assert lost == [20, 0, 0]
+
+
 def test_readings_that_still_lie_in_the_old_partition_are_not_missed_later() -> None:
     policy = Policy(k=2, n=3, quiet=3, unseen=0, silent_after=20)
     broker, streams = MemoryBroker(1), [f"s{n}" for n in range(8)]
@@ -292,9 +337,9 @@ def test_a_batch_is_full_at_so_many_bytes() -> None:
     fill(broker, rows("a", 0, range(0), 200), 1)
 
     class Sizes(Monitor):
-        def batch(self, records, *rest) -> None:
+        def decoded(self, records, decoded) -> None:
             sizes.append(records)
-            super().batch(records, *rest)
+            super().decoded(records, decoded)
 
     with Sizes(None, 60) as monitor:
         serve(MODEL, broker, observer=monitor, batch_bytes=1000, batch_size=100)

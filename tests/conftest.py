@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tracemalloc  # noqa: F401 — pytest imports it on whatever thread first needs it, and two at once get half a module
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -11,9 +11,11 @@ from pydantic.json_schema import JsonSchemaMode
 
 from schemas.alert import ALERT_VERSION, Alert
 from schemas.command import COMMAND_VERSION, Command
+from schemas.feedback import FEEDBACK_VERSION, Feedback
 from schemas.manifest import MANIFEST_VERSION, Manifest
 from schemas.reading import READING_VERSION, Reading
 from schemas.settings import SETTINGS_VERSION, DetectorSettings
+from schemas.silence import SILENCE_VERSION, Silence
 
 FOLDER = Path(__file__).resolve().parent / "json"
 
@@ -21,17 +23,23 @@ FOLDER = Path(__file__).resolve().parent / "json"
 SCHEMAS: dict[str, tuple[int, type[BaseModel]]] = {
     "alert": (ALERT_VERSION, Alert),
     "command": (COMMAND_VERSION, Command),
+    "feedback": (FEEDBACK_VERSION, Feedback),
     "manifest": (MANIFEST_VERSION, Manifest),
     "reading": (READING_VERSION, Reading),
     "settings": (SETTINGS_VERSION, DetectorSettings),
+    "silence": (SILENCE_VERSION, Silence),
 }
+
+
+#: Names of what is read rather than written.
+READ = ("command", "feedback", "reading", "settings", "silence")
 
 
 def generate() -> dict[str, str]:
     """Text of each file by its name.
 
     What is written (alerts, manifests) is described as it is written: every field is there. What is read (commands,
-    readings, settings) is described as it is read.
+    feedback, readings, settings, silences) is described as it is read.
     """
     return {f"{name}.v{version}.json": _text(name, version, model) for name, (version, model) in SCHEMAS.items()}
 
@@ -58,7 +66,7 @@ def write(folder: Path = FOLDER) -> list[str]:
 
 
 def _text(name: str, version: int, model: type[BaseModel]) -> str:
-    mode: JsonSchemaMode = "validation" if name in ("command", "reading", "settings") else "serialization"
+    mode: JsonSchemaMode = "validation" if name in READ else "serialization"
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:residual:{name}:{version}",

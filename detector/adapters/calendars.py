@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import icalendar
@@ -122,7 +122,7 @@ def _read(streams: str, path: str) -> Calendar:
     except (ValueError, KeyError, IndexError) as error:
         said = " ".join(str(error).split())[:200]
         raise SettingsError(f"calendar {path} is not iCalendar (RFC 5545): {said}") from error
-    return Calendar(streams, path, cast("icalendar.Calendar", events), _zone(events, path))
+    return Calendar(streams, path, events, _zone(events, path))
 
 
 def _zone(events: Any, path: str) -> tzinfo:

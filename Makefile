@@ -28,13 +28,12 @@ setup: $(READY)  ## make the virtual environment and install everything into it
 demo: $(READY)  ## watch this machine: learn what is normal, provoke faults, catch them (about 4 minutes)
 	$(BIN)/python -m trainer.demo $(DEMO_ARGS)
 
-# Tests with Kafka wait more than they work: four at a time keep two cores busy. The demo measures this machine: it runs
-# by itself, after what may share it.
+# The demo measures this machine: it runs by itself, after what may share it.
 test: $(READY)  ## run the tests, fast ones first; those with Kafka need Java 17 and Maven, some of them Go
 ifdef TEST_ARGS
 	$(BIN)/python -m pytest $(TEST_ARGS)
 else
-	$(BIN)/python -m pytest -n 4 --dist loadfile --ignore tests/integration/test_demo.py tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/integration/test_demo.py tests
 	$(BIN)/python -m pytest tests/integration/test_demo.py
 endif
 

@@ -113,7 +113,10 @@ def mixed(settings: FitSettings) -> torch.autocast:
     """The forward pass of a training step in the precision that was asked for (Micikevicius et al., "Mixed precision
     training", ICLR 2018; bfloat16 has the range of 32 bits and needs no scaling of the loss).
     """
-    return torch.autocast(device().type, torch.bfloat16, enabled=settings.precision == "mixed")
+    wanted = settings.precision == "mixed"
+    if wanted and device().type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise SettingsError("precision mixed: this processor computes nothing in bfloat16: use full")
+    return torch.autocast(device().type, torch.bfloat16, enabled=wanted)
 
 
 class Objective(nn.Module):

@@ -228,9 +228,9 @@ def test_a_batch_is_full_by_its_bytes_too() -> None:
     batches = []
 
     class Noted(Monitor):
-        def batch(self, records: int, *more: Any) -> None:
+        def decoded(self, records: int, *more: Any) -> None:
             batches.append(records)
-            super().batch(records, *more)
+            super().decoded(records, *more)
 
     chosen = DetectorSettings.load({"stop_at_end": True, "commit_interval": 0, "batch_latency": 60_000})
     decoder = JsonDecoder(MODEL_CHANNELS, broker.topic)

@@ -98,6 +98,10 @@ def test_a_window_that_an_architecture_cannot_take_is_a_setting_out_of_range() -
 @pytest.mark.parametrize("model", ["dense", "dense-vae", "lstm"])
 def test_mixed_precision_learns_about_as_much_and_keeps_full_weights(model: str) -> None:
     prepared = data()
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        with pytest.raises(SettingsError, match="nothing in bfloat16"):
+            fit(prepared, FitSettings.model_validate({"model": model, "window": 10, "precision": "mixed"}))
+        return
     full, mixed = (
         fit(prepared, FitSettings.model_validate({"model": model, "window": 10, "epochs": 8, "precision": precision}))
         for precision in ("full", "mixed")

@@ -18,7 +18,7 @@ PYTHONS := python3 python3.13 python3.12 python3.11
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench chaos fuzz kafka
+.PHONY: help setup demo test prove check bench chaos fuzz kafka
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## */\1|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -36,6 +36,10 @@ else
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/integration/test_demo.py tests
 	$(BIN)/python -m pytest tests/integration/test_demo.py
 endif
+
+prove: $(READY)  ## run all tests, with as many examples as it takes (an hour)
+	RESIDUAL_THOROUGH=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/integration/test_demo.py tests
+	$(BIN)/python -m pytest tests/integration/test_demo.py
 
 check: $(READY)  ## style, types, the direction of imports, the JSON Schema files
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from broker import Broker, Missing
+from thorough import THOROUGH
 
 TESTS = Path(__file__).resolve().parent
 ORDER = ("unit", "properties", "contract", "integration")  # the fast ones first
@@ -23,8 +24,12 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # so a shell starts jobs 
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run fast kinds of tests first; within a kind the order stays."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run fast kinds of tests first; within a kind the order stays. What is thorough is run where that is asked for."""
+    if not THOROUGH:
+        left = [item for item in items if item.get_closest_marker("thorough")]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
     rank = {kind: number for number, kind in enumerate(ORDER)}
 
     def kind(item: pytest.Item) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from image_data import FRAME, SPECK, png, scenes
+from thorough import few, thorough
 from trainer_data import normal, table, write_csv
 
 from detector.adapters.folder import read_model, write_model
@@ -166,6 +167,7 @@ def test_a_log_says_what_files_say_and_a_broken_picture_is_set_aside() -> None:
     assert len(broker.dead_letters) == 1
 
 
+@thorough
 def test_a_warm_start_begins_where_the_ancestor_ended(folder: Path, tmp_path: Path) -> None:
     source = tmp_path / "x.npz"
     np.savez(source, x=scenes(120, seed=2))
@@ -193,6 +195,7 @@ def test_the_report_shows_the_worst_images_and_what_a_code_decodes_to(name: str)
     assert render(model, Report.model_validate_json(report.model_dump_json())) == page
 
 
+@thorough
 def test_where_no_model_is_named_the_manifest_says_what_was_tried() -> None:
     model = learn_images(images_of(80), settings_of("auto", epochs=1)).model
     assert {candidate.model for candidate in model.manifest.candidates} == set(NAMES)
@@ -218,7 +221,7 @@ def test_a_wrong_setting_is_one_line(
     assert says in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", few(["pca", "conv"], NAMES))
 def test_a_scene_that_hardly_changes_is_learned(name: str) -> None:
     """Nearly equal numbers must not be subtracted: PyTorch and ONNX Runtime would disagree, and nothing be written."""
     light = 1 + 0.1 * np.sin(np.arange(120))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from bench.metrics import mean
 from bench.quality import run_model, series_of
+from thorough import few
 
 #: Macro AUC-PR below which it must not fall: .530 and .790 were measured; plain window PCA has .291 and .800.
 LEAST = {"asd": 0.5, "smd": 0.77}
@@ -20,7 +21,7 @@ LEAST_F1 = {"asd": 0.38, "smd": 0.5}
 MOST, MOST_ALARMED = 2.0, 0.025
 
 
-@pytest.mark.parametrize("name", LEAST)
+@pytest.mark.parametrize("name", few(["smd"], LEAST))
 def test_the_baseline_ranks_anomalies_first_and_keeps_its_promise(name: str, shared_data: Path, tmp_path: Path) -> None:
     results = []
     (tmp_path / "parts").mkdir()

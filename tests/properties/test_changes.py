@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from obedience import Marked, Says, check, keep, said
 from pipeline import POLICY, CrashError, CrashingLog, fill, serve
+from thorough import examples
 from tiny_model import tiny_model
 
 import detector.service
@@ -28,7 +29,7 @@ PROMISES = (None, "1/7d", "1/1h")
 
 
 @pytest.mark.usefixtures("_looks_at_every_turn")
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     crowds(STREAMS),
     st.integers(1, 3),

@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracle import OracleStream
+from thorough import examples
 from tiny_model import tiny_model
 
 from detector.engine.engine import BUCKETS, Engine
@@ -97,7 +98,7 @@ def cuts_of(draw_from: list[int], n: int) -> list[int]:
     return sorted({0, n, *(c % n for c in draw_from)})
 
 
-SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @SLOW

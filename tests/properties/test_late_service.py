@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pipeline import POLICY, CrashError, CrashingLog, Row, fill, offline, serve
+from thorough import examples
 from tiny_model import tiny_model
 
 from detector.adapters.memory import MemoryBroker
@@ -39,7 +40,7 @@ def rows_of(seed: int, steps: int, delay: float) -> list[Row]:
 
 
 @settings(
-    max_examples=25,
+    max_examples=examples(25),
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.reuse, Phase.generate),

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from oracle import OracleBuffer
+from thorough import examples
 from tiny_model import tiny_image_model, tiny_model
 
 from detector.engine.assembly import NEVER
@@ -48,7 +49,7 @@ LATEST = 2**63 - 1
 
 #: Logs are made of seeds, and a smaller seed is no smaller log.
 SLOW = settings(
-    max_examples=40,
+    max_examples=examples(40),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     phases=(Phase.explicit, Phase.reuse, Phase.generate),

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from thorough import examples
 from tiny_model import tiny_image_model, tiny_model
 from troubles import KNOWN, C, script
 
@@ -198,7 +199,7 @@ def same(one: Columns, other: Columns) -> None:
 
 #: Not shrunk: a log is a seed, and a smaller seed is no smaller log.
 SLOW = settings(
-    max_examples=60,
+    max_examples=examples(60),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     phases=(Phase.explicit, Phase.reuse, Phase.generate),

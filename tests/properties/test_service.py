@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from obedience import Marked, Says, check, keep, said
 from pipeline import POLICY, CrashError, CrashingLog, Row, fill, offline, serve
+from thorough import examples
 from tiny_model import tiny_model
 
 import detector.service
@@ -18,7 +19,7 @@ MODEL = tiny_model(threshold=1.0, season=Season(period_s=20, bins=4))
 STREAMS = ("a", "b", "c", "never-seen")
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     crowds(STREAMS),
     st.integers(1, 3),
@@ -61,7 +62,7 @@ words = st.builds(
 
 
 @pytest.mark.usefixtures("_looks_at_every_turn")
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     crowds(STREAMS),
     st.integers(1, 3),

@@ -12,6 +12,7 @@ from garbage import Grammar, Sample
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pipeline import MODEL_CHANNELS, POLICY, CrashError, CrashingLog, serve
+from thorough import examples
 from tiny_model import tiny_model
 
 from detector.adapters.memory import MemoryBroker, MemoryLog
@@ -69,7 +70,7 @@ def check_letters(places: dict[tuple[int, int], Sample], letters: Sequence[DeadL
     return sum(sample.elements - found[place].total() for place, sample in places.items())
 
 
-@settings(max_examples=15, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(15), suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32), st.sampled_from([0.1, 0.5, 1.0]), st.sampled_from([1, 50, 2000]))
 def test_everything_is_accounted_for(seed: int, garbage: float, size: int) -> None:
     broker = MemoryBroker(PARTITIONS)
@@ -117,7 +118,7 @@ def test_the_good_streams_do_not_notice() -> None:
     assert len(alerts[0]) >= 16
 
 
-@settings(max_examples=10, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(10), suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32), st.lists(st.sampled_from([None, "before", "after"]), max_size=8))
 def test_dead_letters_are_neither_lost_nor_sent_twice(seed: int, fate: list[str | None]) -> None:
     broker = MemoryBroker(PARTITIONS)

@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pipeline import CrashError, CrashingLog, Row, fill, serve
+from thorough import examples
 from tiny_model import tiny_model
 
 from detector.adapters.memory import MemoryBroker
@@ -46,7 +47,7 @@ def offline(rows: list[Row]) -> list[bytes]:
 
 
 @settings(
-    max_examples=20,
+    max_examples=examples(20),
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.reuse, Phase.generate),

@@ -8,6 +8,7 @@ from functools import cache
 import onnx
 import pytest
 import torch
+from thorough import thorough
 from torch import Tensor, nn
 from trainer_data import normal, table
 
@@ -105,6 +106,7 @@ def test_the_exporter_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr() == ("", "")
 
 
+@thorough
 def test_the_same_weights_give_the_same_bytes() -> None:
     lstm = fit(data(), FitSettings(model="lstm-aer", epochs=1, context="none"))[0]
     for network in (fit(data(), PLAIN)[0], lstm):

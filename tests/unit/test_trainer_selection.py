@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
+from thorough import thorough
 from trainer_data import normal, table
 
 from schemas.errors import DataError, ParityError, SettingsError
@@ -69,6 +70,7 @@ def test_every_candidate_sees_the_same_faults_and_a_better_model_finds_more() ->
     assert np.nanmean(pca) > np.nanmean(poor) + 0.05
 
 
+@thorough
 def test_where_no_model_is_named_the_manifest_says_what_was_tried() -> None:
     said: list[str] = []
     learned = learn(table(normal(1500)), SETTINGS, say=said.append)

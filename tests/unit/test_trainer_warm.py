@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load
+from thorough import thorough
 from trainer_data import normal, table
 
 from detector.adapters.folder import write_model
@@ -118,6 +119,7 @@ def test_several_streams_and_a_season(tmp_path: Path) -> None:
     assert again.model.manifest.season is not None
 
 
+@thorough
 def test_another_window_is_inherited_or_made_do_with(tmp_path: Path) -> None:
     conv = settings(model="conv", window=32, epochs=2)
     first = learn(table(normal(600)), conv)
@@ -136,6 +138,7 @@ def test_what_is_solved_for_needs_no_start(tmp_path: Path) -> None:
     assert len(again.model.manifest.channels) == 4
 
 
+@thorough
 def test_joined_models_start_from_their_members_and_no_name_means_the_ancestors(tmp_path: Path) -> None:
     joined = settings(model="pca+mlp", epochs=6)
     first = learn(table(normal(600)), joined)

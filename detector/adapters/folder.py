@@ -70,7 +70,7 @@ def read_model(path: str | Path, trusted_keys: str | None = None) -> Model:
         streams = _unpack(packed, len(manifest.channels))
     except BadArraysError as error:
         raise ModelError(f"{folder / STREAMS} is damaged ({error}): fit the model again") from error
-    return Model(manifest, graph, streams)
+    return Model(manifest, graph, streams, hashlib.sha256(said).hexdigest())
 
 
 def read_file(folder: str | Path, name: str, manifest: Manifest) -> bytes:

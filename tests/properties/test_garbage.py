@@ -129,7 +129,7 @@ def test_any_time_is_sane_or_a_reason(moment: object, seed: int) -> None:
 
 @pytest.mark.parametrize("kind", ["large", "digits", "deep", "deep_but_closed", "many_elements", "stream"])
 def test_a_large_record_costs_no_more_than_it_weighs(kind: str) -> None:
-    """Beside ordinary readings of as many bytes and elements; what grows with the square would be thousands of times."""
+    """Beside ordinary readings of as many bytes and elements; what grows with the square takes thousands of times."""
     grammar = Grammar(CHANNELS, 2)
     large = [grammar.bad[kind]() for _ in range(10)]
     weight = sum(len(sample.value or b"") for sample in large)

@@ -129,7 +129,7 @@ def _past(
         _read(engine, decoder, partition, log[at:until], found)
         at = until
         _note(obey(engine, rules, partition, entry.what), found)
-        decoder = rules.follow(entry.what) if isinstance(entry.what, InForce) else decoder
+        decoder = rules.follow(entry.what).decoder if isinstance(entry.what, InForce) else decoder
     _read(engine, decoder, partition, log[at:], found)
     return engine
 
@@ -166,8 +166,7 @@ def obey(engine: Engine, rules: Rules, partition: int, what: Happening) -> list[
         case Moved():
             return engine.evict(partition, what.streams)
         case InForce():
-            rules.follow(what)
-            rules.place(partition, what)
+            rules.put_in_force(partition, what)
     return []
 
 

@@ -16,6 +16,7 @@ from detector.flags import refuse_secrets
 from schemas.errors import ModelError, ResidualError, SettingsError
 from schemas.printable import printable
 from schemas.security import SECRETS, Security
+from trainer import store_cli
 from trainer.settings import PREFIX, TABLE, FitSettings
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--key", metavar="FILE", help="private key to sign with")
     which.add_argument("--new-key", metavar="FILE", help="make a private key FILE and its public key FILE.pub")
     sign.set_defaults(command=_sign)
+    store_cli.add_commands(commands)
     return parser
 
 

@@ -28,7 +28,7 @@ Doubles = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What a model has learned of U streams: ``loc``, ``scale`` ``[U, C]``, engineering units; ``threshold`` ``[U]``."""
+    """What a model knows of U streams: ``loc``, ``scale`` ``[U, C]``, engineering units; ``threshold`` ``[U]``, raw."""
 
     loc: NDArray[np.float32]
     scale: NDArray[np.float32]

@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -19,7 +19,10 @@ from detector.flags import add_flags, given
 from schemas.champion import Champion, Promotion, VersionId
 from schemas.errors import SettingsError
 from schemas.printable import printable
-from trainer.retrain.settings import StoreSettings
+from trainer.retrain.settings import RetrainSettings, StoreSettings
+
+if TYPE_CHECKING:
+    from trainer.retrain.night import Night
 
 STORE_FLAGS = ("store", "group")
 
@@ -38,6 +41,16 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     promote.add_argument("what", metavar="DIR|VERSION", help="model folder, or a version that is stored")
     _add_why(promote)
     promote.set_defaults(command=_promote)
+    retrain = commands.add_parser(
+        "retrain",
+        help="learn again from the newest normal readings of a topic, compare with what serves, and promote",
+        description="One nightly run: reads a span of readings back from Kafka, leaves out what was no normal data, "
+        "fits challengers, compares them with the version that serves and with window PCA on readings that none has "
+        "learned from, and lets the winner serve where it keeps the promise and finds no less.",
+        epilog="What models are fitted with is in [trainer] of the file, as for `trainer fit`. " + EXITS,
+    )
+    add_flags(retrain, RetrainSettings)
+    retrain.set_defaults(command=_retrain)
     models = commands.add_parser(
         "models", help="list the versions of a store, and which one serves", epilog=EXITS,
         description="Lists the versions of every group, or of one, oldest first; the one marked with * serves.",
@@ -97,6 +110,31 @@ def _say_what_changes(store: Store, group: str, version: str) -> Any:
             _warn(f"a window of {new.window} readings, not {old.window}: streams are not judged until it is full")
 
     return look
+
+
+def _retrain(namespace: argparse.Namespace) -> int:
+    from trainer.retrain.night import retrain  # here: what is only listed needs no torch
+    from trainer.retrain.schedule import every_night
+    from trainer.settings import FitSettings
+
+    settings = RetrainSettings.load(given(namespace, RetrainSettings), namespace.config)
+    fitting = FitSettings.load({}, namespace.config)
+    if settings.schedule is not None:
+        every_night(settings, lambda: print(_outcome(retrain(settings, fitting, _say))), _say)
+        return 0
+    print(_outcome(retrain(settings, fitting, _say)))
+    return 0
+
+
+def _outcome(night: Night) -> str:
+    if night.promoted:
+        return f"{night.version} serves"
+    stored = f"{night.version} is stored" if night.version else "nothing is stored"
+    return f"{stored}, and what served goes on: {night.contest.decision.reasons[0]}"
+
+
+def _say(line: str) -> None:
+    print(f"trainer: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def _rollback(namespace: argparse.Namespace) -> int:

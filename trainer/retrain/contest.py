@@ -103,8 +103,8 @@ def decide(ground: Ground, entrants: Sequence[Entrant], groups: Mapping[str, fro
     baseline = next(e for e in entrants if e.role == "baseline")
     best = _best([e for e in entrants if e.role != "champion"])
     return Contest(
-        start=format_time(int(ground.held_out.times.min())),
-        end=format_time(int(ground.held_out.times.max())),
+        start=format_time(int(ground.times.min())),
+        end=format_time(int(ground.times.max())),
         plantings=PLANTINGS,
         contenders=tuple(_contender(entrant, groups) for entrant in entrants),
         winner=list(entrants).index(best),

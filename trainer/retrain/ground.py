@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from detector.adapters.files import Table
 from detector.adapters.texts import take
-from detector.engine.engine import BUCKETS, Engine
+from detector.engine.engine import BUCKETS, Engine, Scored
 from detector.engine.incidents import Policy
 from detector.engine.model import Model
 from detector.engine.readings import Readings
@@ -44,14 +44,12 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Planting:
-    """Held-out readings of some streams, one stream after another, with faults in them."""
+    """The held-out readings with faults in them."""
 
-    streams: tuple[str, ...]
-    rows: tuple[Ints, ...]
-    """Of each stream, in the held-out table."""
-    values: tuple[NDArray[np.float32], ...]
-    faults: tuple[tuple[Fault, ...], ...]
-    """Those that can be seen."""
+    values: NDArray[np.float32]
+    """``[N, C]``, in the order of time."""
+    faults: tuple[tuple[str, Fault], ...]
+    """Those that can be seen, each with its stream, in whose readings it begins and lasts."""
 
 
 @dataclass
@@ -80,44 +78,40 @@ class Ground:
     def __init__(
         self, history: Table, held_out: Table, past: Table, confirmed: Sequence[PastIncident], seed: int = 0
     ) -> None:
-        self.history, self.held_out, self._past = history, held_out, past
-        self._by_stream = rows_by_stream(held_out)
-        self._before = rows_by_stream(history)
-        self._all = rows_by_stream(past)
+        self.history, self._past = history, past
+        order = np.argsort(held_out.times, kind="stable")
+        self._names = take(held_out.streams, order)
+        self.times, self._values = held_out.times[order], held_out.values[order]
+        names = np.array(self._names, dtype=object)
+        self.streams = tuple(sorted(set(self._names)))
+        self._rows = {stream: np.flatnonzero(names == stream) for stream in self.streams}
+        self._before, self._all = rows_by_stream(history), rows_by_stream(past)
         known = [one for one in confirmed if one.stream in self._all]
         self._confirmed = sorted(known, key=lambda one: one.began)[-INCIDENTS:]
-        names = list(self._by_stream)
-        chosen = np.unique(np.linspace(0, max(len(names) - 1, 0), min(STREAMS, len(names))).astype(np.int64))
-        self.planted_into = tuple(names[n] for n in chosen)
+        chosen = np.unique(np.linspace(0, max(len(self.streams) - 1, 0), STREAMS).astype(np.int64))
+        self._planted_into = [self.streams[n] for n in chosen] if self.streams else []
         self.plantings = [self._plant(seed * PLANTINGS + number) for number in range(PLANTINGS)]
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        """Of the held-out readings."""
-        return tuple(self._by_stream)
 
     @property
     def can_plant(self) -> bool:
         """There was room for faults that can be seen."""
-        return any(faults for planting in self.plantings for faults in planting.faults)
+        return any(planting.faults for planting in self.plantings)
 
     def _plant(self, seed: int) -> Planting:
-        rows, values, kept = [], [], []
-        for number, stream in enumerate(self.planted_into):
-            own = self._by_stream[stream]
-            own = own[np.argsort(self.held_out.times[own], kind="stable")]
-            normal, unit = self.held_out.values[own], self._spread(stream)
+        values, kept = self._values.copy(), []
+        for number, stream in enumerate(self._planted_into):
+            rows, unit = self._rows[stream], self._spread(stream)
+            normal = self._values[rows]
             faults = draw(normal, unit, seed=[seed, number], per_kind=PER_KIND, margin=MARGIN)
             planted = plant(normal, faults, unit, seed=[seed, number])
-            rows.append(own)
-            values.append(planted.values)
-            kept.append(tuple(f for f, seen in zip(faults, planted.changed, strict=True) if seen))
-        return Planting(self.planted_into, tuple(rows), tuple(values), tuple(kept))
+            values[rows] = planted.values
+            kept += [(stream, fault) for fault, seen in zip(faults, planted.changed, strict=True) if seen]
+        return Planting(values, tuple(kept))
 
     def _spread(self, stream: str) -> NDArray[np.float32]:
         """About the standard deviation of each channel of a stream ``[C]``."""
         rows = self._before.get(stream)
-        values = self.history.values[rows] if rows is not None else self.held_out.values[self._by_stream[stream]]
+        values = self.history.values[rows] if rows is not None else self._values[self._rows[stream]]
         with np.errstate(invalid="ignore"):
             spread = np.nan_to_num(np.nanstd(np.where(np.isfinite(values), values, np.nan), axis=0))
             span = np.nan_to_num(np.nanmax(values, axis=0) - np.nanmin(values, axis=0)) if len(values) else spread
@@ -145,33 +139,33 @@ class Ground:
         return run
 
     def _normal(self, engine: Engine, run: Run) -> None:
-        table, interval_s = self.held_out, engine.interval_ns / SECOND_NS
-        run.episodes = dict.fromkeys(self._by_stream, 0)
-        run.days = dict.fromkeys(self._by_stream, 0.0)
-        for stream, rows in self._by_stream.items():
-            for part in _parts(rows):
-                readings = Readings(0, [stream] * len(part), table.times[part], table.values[part])
-                scored = engine.process([readings])
-                run.episodes[stream] += sum(p.alert.type is EventType.OPENED for p in scored.published)
-                run.days[stream] += float((~np.isnan(scored.score)).sum()) * interval_s / DAY_S
+        run.episodes = dict.fromkeys(self.streams, 0)
+        score = np.full(len(self.times), np.nan)
+        for part, scored in self._go(engine, self._values):
+            score[part] = scored.score
+            for event in scored.published:
+                run.episodes[event.stream] += event.alert.type is EventType.OPENED
+        day = engine.interval_ns / SECOND_NS / DAY_S
+        run.days = {stream: float((~np.isnan(score[rows])).sum()) * day for stream, rows in self._rows.items()}
 
     def _faulty(self, engine: Engine, number: int, planting: Planting, run: Run) -> None:
-        for stream, rows, values, faults in zip(
-            planting.streams, planting.rows, planting.values, planting.faults, strict=True
-        ):
-            alert = np.zeros(len(rows), bool)
-            for at in range(0, len(rows), BATCH):
-                part = slice(at, at + BATCH)
-                own = rows[part]
-                readings = Readings(0, [stream] * len(own), self.held_out.times[own], values[part])
-                alert[part] = engine.process([readings]).alert
-            for fault in faults:
-                if alert[fault.start - 1]:  # something is open already: nobody can tell
-                    continue
-                told = np.flatnonzero(alert[fault.start : fault.start + fault.length + MARGIN])
-                run.found.append((number, KINDS.index(fault.kind), stream, len(told) > 0))
-                if len(told):
-                    run.delays.append(int(told[0]))
+        alert = np.zeros(len(self.times), bool)
+        for part, scored in self._go(engine, planting.values):
+            alert[part] = scored.alert
+        for stream, fault in planting.faults:
+            own = alert[self._rows[stream]]
+            if own[fault.start - 1]:  # something is open already: nobody can tell
+                continue
+            told = np.flatnonzero(own[fault.start : fault.start + fault.length + MARGIN])
+            run.found.append((number, KINDS.index(fault.kind), stream, len(told) > 0))
+            if len(told):
+                run.delays.append(int(told[0]))
+
+    def _go(self, engine: Engine, values: NDArray[np.float32]) -> Iterator[tuple[slice, Scored]]:
+        """Over the held-out readings with these values; all streams together, which is many times as fast as singly."""
+        for at in range(0, len(self.times), BATCH):
+            part = slice(at, at + BATCH)
+            yield part, engine.process([Readings(0, self._names[part], self.times[part], values[part])])
 
     def _finds(self, model: Model, incident: PastIncident) -> bool:
         """An incident opens in the time of one that was confirmed."""

@@ -1,6 +1,7 @@
 """One nightly run: from the topics to a version that serves, or a reason why not.
 
 1. Read the readings of a span of event time, and what is known of it: incidents, verdicts, silences, planned stops.
+   Where the version that serves has left its band, it is taken back first.
 2. Leave out what was not normal, and what still stands out. Refuse where too little is left.
 3. Hold the newest part out. Fit on the rest: from the champion's weights, anew, and window PCA.
 4. The contest, on what was held out.
@@ -18,22 +19,25 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
 from detector.adapters.files import Table
-from detector.adapters.folder import read_model, write_model
+from detector.adapters.folder import read_file, read_model, write_model
 from detector.adapters.store import Store
 from detector.adapters.texts import Names, coded, take
 from detector.engine.model import Model
 from schemas.champion import Champion, Promotion
 from schemas.contest import Contest, Role
-from schemas.errors import DataError, ParityError, SettingsError, UserError
+from schemas.errors import DataError, ModelError, ParityError, SettingsError, UserError
 from schemas.feedback import Verdict
+from schemas.promise import DAY_S
 from trainer.models import MODELS
 from trainer.normal import normal
 from trainer.page import PAGE_FILE, render
 from trainer.page.contest import CONTEST_PAGE, contenders_in_words, render_contest
 from trainer.pipeline import Learned, learn
 from trainer.report import DATA_FILE
+from trainer.retrain.band import band_of
 from trainer.retrain.contest import Entrant, decide
 from trainer.retrain.ground import Ground
 from trainer.retrain.past import Past, described, read_past
@@ -69,6 +73,8 @@ class Night:
     """Readings by the reason why they were not learned from."""
     unsettled: tuple[str, ...]
     """Streams of which so much stands out that nothing was trimmed."""
+    rolled_back: str | None = None
+    """The version that was taken back first, since it opened far more incidents than it had promised."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,11 @@ def retrain(settings: RetrainSettings, fitting: FitSettings, say: Say = lambda _
         champion = store.champion(settings.group)
         served = stack.enter_context(_served(store, settings.group, champion, say))
         past = read_past(settings, served.model.manifest.channel_names if served else None, say)
+        rolled_back = None
+        if served is not None and champion is not None and _left_its_band(served, champion, past, settings, say):
+            rolled_back = champion.now.version
+            champion = store.rollback(settings.group, None, BY, "it left its band", seen=_still(champion))
+            served = stack.enter_context(_served(store, settings.group, champion, say))
         material = select(past, served.model if served else None, settings, fitting, say)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="residual-retrain-")))
         ground = Ground(
@@ -118,7 +129,7 @@ def retrain(settings: RetrainSettings, fitting: FitSettings, say: Say = lambda _
         gone = store.prune(settings.group, versions_in_use(settings, store, say), settings.keep)
         if gone:
             say(f"removed old versions: {', '.join(gone)}")
-        return Night(contest, version, promoted, material.left_out, material.unsettled)
+        return Night(contest, version, promoted, material.left_out, material.unsettled, rolled_back)
 
 
 @dataclass(frozen=True)
@@ -143,6 +154,23 @@ def _served(store: Store, group: str, champion: Champion | None, say: Say) -> It
             raise SettingsError(f"the group {group} is of images: `trainer retrain` is for sensors; fit it by hand")
         say(f"the champion is {champion.now.version}, {model.manifest.model}")
         yield Served(champion.now.version, folder, model)
+
+
+def _left_its_band(served: Served, champion: Champion, past: Past, settings: RetrainSettings, say: Say) -> bool:
+    """What serves was promoted by a run like this, and has opened far more incidents since than it had promised."""
+    told = served.folder / CONTEST
+    mine = champion.now.by == BY and champion.now.parent is not None
+    if not (settings.rollback_after and mine and told.is_file()):
+        return False
+    try:
+        contest = Contest.model_validate_json(read_file(served.folder, CONTEST, served.model.manifest))
+    except ValidationError as error:
+        raise ModelError(f"{told} cannot be read: {str(error).splitlines()[0]}") from error
+    band = band_of(served.model, contest, past)
+    gone = band.left and band.days * DAY_S >= settings.rollback_after
+    if band.left:
+        say(f"{served.id}: {band}" + ("; it is taken back" if gone else "; it is watched for a while yet"))
+    return gone
 
 
 # -- 2: what to learn from --------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ class Past:
     """What is known of a stretch of time."""
 
     readings: Table
+    alerts: Sequence[Alert]
     incidents: Sequence[PastIncident]
     silences: Sequence[Silence]
     calendars: Sequence[Calendar]
@@ -92,7 +93,7 @@ def read_past(
     silences = _newest(values(settings.silences_topic, None), Silence.from_bytes, say)
     incidents = past_incidents(alerts, feedback)
     say(f"{len(incidents)} incidents, {len(feedback)} verdicts, {len(silences)} silences")
-    return Past(readings, incidents, list(silences.values()), read_calendars(settings.calendars))
+    return Past(readings, alerts, incidents, list(silences.values()), read_calendars(settings.calendars))
 
 
 def _newest(

@@ -50,6 +50,12 @@ class RetrainSettings(Security, StoreSettings):
     promote: Literal["auto", "manual", "never"] = Field(
         "auto", description="auto: what wins serves; manual: it is stored; never: nothing is stored"
     )
+    rollback_after: Duration = Field(
+        "1d",
+        validate_default=True,
+        description="a version that this run promoted is taken back where it opens far more incidents than promised, "
+        "for at least so long; 0: never",
+    )
     schedule: str | None = Field(None, description="HH:MM, local time: every night then, until stopped; else once, now")
     jitter: Duration = Field(
         "10min", validate_default=True, description="with schedule: later by up to this, by chance"

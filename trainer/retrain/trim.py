@@ -1,12 +1,15 @@
 """Trimming: what still stands out of the readings that are left was hardly normal, whoever forgot to say so.
 
-Every stream is compared with itself. A model scores its readings, the logarithms of the scores have a bulk (median and
-median absolute deviation), and stretches far above it are left out with a margin. Never more than a share of a stream:
-where more stands out, that is no outlier but another normal, and the stream is left as it is, and named.
+Every stream is compared with itself, by two measures: the scores of a model, and how far the channel that is farthest
+away lies from its median, in the mean of some readings (a model of windows calls a level normal that stays). The
+logarithms of each have a bulk, median and median absolute deviation; what lies far above it is left out, with a margin.
+Never more than a share of a stream: where more stands out, that is no outlier but another normal, and the stream is
+left as it is, and named.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,7 +62,7 @@ def trim(table: Table, model: Model, most: float) -> Trimmed:
     by_stream: dict[str, int] = {}
     for stream, rows in rows_by_stream(table).items():
         ordered = rows[np.argsort(table.times[rows], kind="stable")]
-        far = _far(_scores(engine, stream, table, ordered))
+        far = _far(_scores(engine, stream, table, ordered)) | _far(_away(table.values[ordered]))
         if far.mean() > most:
             unsettled.append(stream)
         elif far.any():
@@ -83,6 +86,32 @@ def _scores(engine: Engine, stream: str, table: Table, rows: NDArray[np.int64]) 
         part = rows[at : at + BATCH]
         parts.append(engine.process([Readings(0, [stream] * len(part), table.times[part], table.values[part])]).score)
     return np.concatenate(parts)
+
+
+def _away(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How far the farthest channel is from its median, in its own deviations, ``[N]``; NaN: nothing is known.
+
+    In the mean of the readings around each; missing ones do not count.
+    """
+    there = ~np.isnan(values)
+    if not there.any():
+        return np.full(len(values), np.nan)
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # channels that are never there
+        middle = np.nanmedian(values, axis=0)
+        spread = np.nanmedian(np.abs(values - middle), axis=0) / MAD
+    off = np.where(there & (spread > 0), (values - middle) / np.where(spread > 0, spread, 1), 0.0)
+    total, count = (_around(array.astype(np.float64)) for array in (off, there))
+    mean = np.abs(np.divide(total, count, out=np.full(off.shape, np.nan), where=count > 0))
+    farthest: NDArray[np.float64] = np.nan_to_num(mean).max(axis=1)
+    return np.where(count.max(axis=1) > 0, farthest, np.nan)
+
+
+def _around(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums over the readings around each ``[N, C]``."""
+    padded = np.pad(np.cumsum(np.pad(values, ((MARGIN + 1, 0), (0, 0))), axis=0), ((0, MARGIN), (0, 0)), mode="edge")
+    sums: NDArray[np.float64] = padded[2 * MARGIN + 1 :] - padded[: -(2 * MARGIN + 1)]
+    return sums
 
 
 def _far(score: NDArray[np.float64]) -> NDArray[np.bool_]:

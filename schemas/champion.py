@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
 from schemas.frozen import Frozen
 from schemas.manifest import Sha256
 from schemas.moment import parse_time
+
+CHAMPION_VERSION: Final = 1
 
 #: ``20261126T021500Z-1f3a5c7e9b0d``: when it was stored, and the first digits of its manifest's SHA-256.
 VersionId = Annotated[str, StringConstraints(pattern=r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}$")]
@@ -38,7 +40,7 @@ class Promotion(Frozen):
 class Champion(Frozen):
     """What serves now is the last of the ``history``, oldest first; it goes back a hundred promotions."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[1] = CHAMPION_VERSION
     history: tuple[Promotion, ...] = Field(min_length=1)
 
     @property

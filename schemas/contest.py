@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
 from schemas.frozen import Frozen
+
+CONTEST_VERSION: Final = 1
 
 Role = Literal["champion", "challenger", "baseline"]
 
@@ -52,6 +54,7 @@ class Decision(Frozen):
 class Contest(Frozen):
     """Champion, challengers and window PCA on the same readings."""
 
+    version: Literal[1] = CONTEST_VERSION
     start: str = Field(description="of the held-out normal readings, RFC 3339")
     end: str
     plantings: int

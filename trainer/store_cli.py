@@ -113,16 +113,20 @@ def _say_what_changes(store: Store, group: str, version: str) -> Any:
 
 
 def _retrain(namespace: argparse.Namespace) -> int:
-    from trainer.retrain.night import retrain  # here: what is only listed needs no torch
+    from trainer.retrain.night import has_drifted, retrain  # here: what is only listed needs no torch
     from trainer.retrain.schedule import every_night
     from trainer.settings import FitSettings
 
     settings = RetrainSettings.load(given(namespace, RetrainSettings), namespace.config)
     fitting = FitSettings.load({}, namespace.config)
+
+    def run() -> None:
+        print(_outcome(retrain(settings, fitting, _say)), flush=True)
+
     if settings.schedule is not None:
-        every_night(settings, lambda: print(_outcome(retrain(settings, fitting, _say))), _say)
+        every_night(settings, run, lambda: has_drifted(settings, _say), _say)
         return 0
-    print(_outcome(retrain(settings, fitting, _say)))
+    run()
     return 0
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -28,6 +28,7 @@ from detector.adapters.texts import Names, coded, take
 from detector.engine.model import Model
 from schemas.champion import Champion, Promotion
 from schemas.contest import Contest, Role
+from schemas.drift import Drift
 from schemas.errors import DataError, ModelError, ParityError, SettingsError, UserError
 from schemas.feedback import Verdict
 from schemas.promise import DAY_S
@@ -39,6 +40,7 @@ from trainer.pipeline import Learned, learn
 from trainer.report import DATA_FILE
 from trainer.retrain.band import band_of
 from trainer.retrain.contest import Entrant, decide
+from trainer.retrain.drift import drifts, tell
 from trainer.retrain.ground import Ground
 from trainer.retrain.past import Past, described, read_past
 from trainer.retrain.protection import versions_in_use
@@ -54,6 +56,9 @@ BY = "trainer retrain"
 
 #: The model that every other one has to beat.
 BASELINE = "pca"
+
+#: Days that a look for drift is about: the newest beside the others.
+LOOK_DAYS = 5
 
 #: Readings of a stream that move its state before the held-out ones.
 HISTORY = 20_000
@@ -73,6 +78,7 @@ class Night:
     """Readings by the reason why they were not learned from."""
     unsettled: tuple[str, ...]
     """Streams of which so much stands out that nothing was trimmed."""
+    drifted: Sequence[Drift] = ()
     rolled_back: str | None = None
     """The version that was taken back first, since it opened far more incidents than it had promised."""
 
@@ -81,6 +87,8 @@ class Night:
 class Material:
     """What a night learns from."""
 
+    settled: Table
+    """All of it, before anything was trimmed."""
     learned: Table
     held_out: Table
     left_out: Mapping[str, int]
@@ -104,6 +112,8 @@ def retrain(settings: RetrainSettings, fitting: FitSettings, say: Say = lambda _
             champion = store.rollback(settings.group, None, BY, "it left its band", seen=_still(champion))
             served = stack.enter_context(_served(store, settings.group, champion, say))
         material = select(past, served.model if served else None, settings, fitting, say)
+        drifted = drifts(material.settled, served.model, settings.group) if served else []
+        tell(drifted, settings, say)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="residual-retrain-")))
         ground = Ground(
             _newest(material.learned, HISTORY), material.held_out, past.readings,
@@ -129,7 +139,21 @@ def retrain(settings: RetrainSettings, fitting: FitSettings, say: Say = lambda _
         gone = store.prune(settings.group, versions_in_use(settings, store, say), settings.keep)
         if gone:
             say(f"removed old versions: {', '.join(gone)}")
-        return Night(contest, version, promoted, material.left_out, material.unsettled, rolled_back)
+        return Night(contest, version, promoted, material.left_out, material.unsettled, drifted, rolled_back)
+
+
+def has_drifted(settings: RetrainSettings, say: Say = lambda _: None) -> bool:
+    """A look between two nights, at some days: whether something has drifted, which is told. Raises likewise."""
+    store = Store(settings.store)
+    with ExitStack() as stack:
+        served = stack.enter_context(_served(store, settings.group, store.champion(settings.group), say))
+        if served is None:
+            return False
+        lately = settings.model_copy(update={"span": min(settings.span, LOOK_DAYS * DAY_S)})
+        past = read_past(lately, served.model.manifest.channel_names)
+        found = drifts(normal(past.readings, past.reasons(settings.margin)).table, served.model, settings.group)
+        tell(found, settings, say)
+        return bool(found)
 
 
 @dataclass(frozen=True)
@@ -194,10 +218,8 @@ def select(
     _check_enough(len(trimmed.kept) / max(len(past.readings), 1), settings)
     times = trimmed.table.times
     cut = np.quantile(times, 1 - settings.held_out, method="lower")
-    return Material(
-        _part(trimmed.table, np.flatnonzero(times < cut)), _part(trimmed.table, np.flatnonzero(times >= cut)),
-        left_out, trimmed.unsettled,
-    )  # fmt: skip
+    old, new = (_part(trimmed.table, np.flatnonzero(which)) for which in (times < cut, times >= cut))
+    return Material(chosen.table, old, new, left_out, trimmed.unsettled)
 
 
 def _check_enough(share: float, settings: RetrainSettings) -> None:

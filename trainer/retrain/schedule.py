@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-from schemas.errors import TemporaryError, UserError
+from schemas.errors import ResidualError, TemporaryError, UserError
 from trainer.retrain.settings import RetrainSettings
 
 #: Minutes until a run that failed for want of something that may come back is tried again.
 AGAIN_MIN = 15.0
+
+#: Seconds between looks for drift.
+LOOK_S = 3600.0
 
 #: Such tries in one night.
 TRIES = 4
@@ -30,17 +33,45 @@ def due(now: datetime, schedule: str) -> datetime:
     return at if at > now else at + timedelta(days=1)
 
 
-def every_night(settings: RetrainSettings, run: Callable[[], None], say: Callable[[str], None]) -> None:
-    """Run each night until SIGTERM or ctrl-C; a night that fails is told, and the next one comes all the same."""
+def every_night(
+    settings: RetrainSettings,
+    run: Callable[[], None],
+    look: Callable[[], bool],
+    say: Callable[[str], None],
+) -> None:
+    """Run each night until SIGTERM or ctrl-C; a night that fails is told, and the next one comes all the same.
+
+    ``look``: whether something has drifted, where a run may come early for that: once between two nights.
+    """
     assert settings.schedule is not None
     with _stopping() as stop:
         while not stop.is_set():
-            now = datetime.now()
-            at = due(now, settings.schedule) + timedelta(seconds=random.uniform(0, settings.jitter))
+            at = due(datetime.now(), settings.schedule) + timedelta(seconds=random.uniform(0, settings.jitter))
             say(f"the next run is at {at:%Y-%m-%d %H:%M}")
-            if stop.wait((at - now).total_seconds()):
-                return
-            _one_night(run, say, stop)
+            if _waited(at, settings.early, look, say, stop):
+                say("something has drifted: a run comes early")
+                _one_night(run, say, stop)
+                _waited(at, False, look, say, stop)
+            if not stop.is_set():
+                _one_night(run, say, stop)
+
+
+def _waited(
+    until: datetime, early: bool, look: Callable[[], bool], say: Callable[[str], None], stop: threading.Event
+) -> bool:
+    """Wait, and look every hour where a run may come early; True where it has to."""
+    while not stop.is_set():
+        left = (until - datetime.now()).total_seconds()
+        if left <= 0:
+            break
+        if stop.wait(min(left, LOOK_S) if early else left) or not early or left <= LOOK_S:
+            break
+        try:
+            if look():
+                return True
+        except ResidualError as error:
+            say(f"warning: nobody knows whether something has drifted: {error}")
+    return False
 
 
 def _one_night(run: Callable[[], None], say: Callable[[str], None], stop: threading.Event) -> None:

@@ -35,6 +35,7 @@ class RetrainSettings(Security, StoreSettings):
     alerts_topic: str = Field("alerts", description="topic of alerts: what was an incident is not learned")
     feedback_topic: str = Field("residual-feedback", description="topic of operators' verdicts, where there is one")
     silences_topic: str = Field("residual-silences", description="topic of silences, where there is one")
+    drift_topic: str = Field("residual-drift", description="topic for what has drifted; made where missing")
     calendars: list[str] = Field(
         [], description="iCalendar files of planned stops, PATH or PATTERN=PATH: what is planned is not learned"
     )
@@ -59,6 +60,9 @@ class RetrainSettings(Security, StoreSettings):
     schedule: str | None = Field(None, description="HH:MM, local time: every night then, until stopped; else once, now")
     jitter: Duration = Field(
         "10min", validate_default=True, description="with schedule: later by up to this, by chance"
+    )
+    early: bool = Field(
+        False, description="with schedule: look for drift every hour, and run at once where there is some, once a day"
     )
     keep: int = Field(10, ge=1, description="newest versions that are kept in any case")
     stream_field: str = Field("stream", min_length=1, description="name of a reading's stream field")

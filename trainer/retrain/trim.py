@@ -62,7 +62,7 @@ def trim(table: Table, model: Model, most: float) -> Trimmed:
     by_stream: dict[str, int] = {}
     for stream, rows in rows_by_stream(table).items():
         ordered = rows[np.argsort(table.times[rows], kind="stable")]
-        far = _far(_scores(engine, stream, table, ordered)) | _far(_away(table.values[ordered]))
+        far = _far(scores_of(engine, stream, table, ordered)) | _far(_away(table.values[ordered]))
         if far.mean() > most:
             unsettled.append(stream)
         elif far.any():
@@ -80,7 +80,8 @@ def trim(table: Table, model: Model, most: float) -> Trimmed:
     return Trimmed(left, kept, by_stream, tuple(unsettled))
 
 
-def _scores(engine: Engine, stream: str, table: Table, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+def scores_of(engine: Engine, stream: str, table: Table, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Scores in thresholds of a stream's readings, in the order of time ``[N]``; NaN in warm-up."""
     parts = []
     for at in range(0, len(rows), BATCH):
         part = rows[at : at + BATCH]

@@ -124,7 +124,7 @@ class Ground:
         engine = Engine(model, Policy.usual(model.manifest.smoothing_span))
         _feed(engine, self.history, np.arange(len(self.history)))
         engine.set_incidents(0, {})
-        saved = [dump for bucket in range(BUCKETS) if (dump := engine.dump(0, bucket))]
+        saved = [engine.dump(0, bucket) for bucket in range(BUCKETS) if engine.streams.of_bucket(0, bucket)]
         beat("normal readings")
         self._normal(engine, run)
         for number, planting in enumerate(self.plantings):

@@ -81,6 +81,31 @@ def read_image_topic(
     return Images(*_read(_reader(bootstrap_servers, timeout_s, client), ImageForm(topic), span_s, frame, 0.0))
 
 
+def read_values(
+    bootstrap_servers: str,
+    topic: str,
+    since_ms: int | None = None,
+    *,
+    timeout_s: float = 60.0,
+    client: Mapping[str, Any] | None = None,
+) -> Iterator[tuple[int, bytes | None, bytes | None]]:
+    """Partitions, keys and values of what is committed on a topic, in the partitions' orders.
+
+    ``since_ms``: from the first record of this timestamp on; None: all.
+
+    Raises BrokerUnavailable, and TopicError where there is no such topic.
+    """
+    reader = _reader(bootstrap_servers, timeout_s, client)
+    try:
+        found = _Range(reader, topic)
+        for records in found.all() if since_ms is None else found.since(since_ms):
+            yield from ((records.partition, *pair) for pair in zip(records.keys, records.values, strict=True))
+    except VENDOR as error:
+        raise translate(error, f"reading {topic}") from error
+    finally:
+        reader.close(autocommit=False, timeout_ms=2000)
+
+
 def _reader(bootstrap_servers: str, timeout_s: float, client: Mapping[str, Any] | None) -> KafkaConsumer:
     clients = Clients(bootstrap_servers, "residual-history", client)
     return clients.consumer(time.monotonic() + timeout_s, passes=_left_out)
@@ -117,12 +142,11 @@ def _left_out(damaged: Damaged) -> bool:
     return True
 
 
-class _Past(Generic[Known]):
-    """A range of a topic: from the offsets whose records may lie within the span, to the end as it was at the start."""
+class _Range:
+    """A topic's partitions, from their first records to their ends as they were at the start."""
 
-    def __init__(self, reader: KafkaConsumer, form: Form[Known], told: Known | None, max_ahead_s: float) -> None:
-        self._reader, self._form, self._told, self._max_ahead_s = reader, form, told, max_ahead_s
-        self._topic = topic = form.topic
+    def __init__(self, reader: KafkaConsumer, topic: str) -> None:
+        self._reader, self._topic = reader, topic
         partitions = reader.partitions_for_topic(topic)
         if not partitions:  # the client is told of neither
             raise TopicError(f"there is no topic {topic}, or this user has no right to it: name another, or allow Read")
@@ -130,6 +154,48 @@ class _Past(Generic[Known]):
         reader.assign(self._partitions)
         self._first = reader.beginning_offsets(self._partitions)
         self._end = reader.end_offsets(self._partitions)
+
+    def since(self, moment_ms: int) -> Iterator[Records]:
+        """Records with this timestamp, and all after the first such one of each partition."""
+        starts = self._reader.offsets_for_times({tp: max(moment_ms, 0) for tp in self._partitions})
+        yield from self._read({tp: found.offset if found else self._end[tp] for tp, found in starts.items()})
+
+    def all(self) -> Iterator[Records]:
+        """Every record."""
+        yield from self._read(dict(self._first))
+
+    def _read(self, starts: dict[TopicPartition, int]) -> Iterator[Records]:
+        left = {tp for tp in self._partitions if starts[tp] < self._end[tp]}
+        for tp in self._partitions:
+            read_from(self._reader, tp, starts[tp])
+            if tp not in left:
+                self._reader.pause(tp)
+        deadline = time.monotonic() + SILENCE_S
+        while left:
+            if time.monotonic() > deadline:
+                raise BrokerUnavailable(f"reading topic {self._topic}: nothing came for {SILENCE_S:g} s; try again")
+            for tp, batch in self._reader.poll(timeout_ms=500, max_records=POLL).items():
+                kept = [record for record in batch if record.offset < self._end[tp]]
+                deadline = time.monotonic() + SILENCE_S
+                if kept:
+                    yield Records(
+                        tp.partition,
+                        [record.offset for record in kept],
+                        [record.timestamp for record in kept],
+                        [record.key for record in kept],
+                        [record.value for record in kept],
+                    )
+            for tp in [tp for tp in left if self._reader.position(tp) >= self._end[tp]]:
+                left.discard(tp)
+                self._reader.pause(tp)
+
+
+class _Past(_Range, Generic[Known]):
+    """A range of readings: from the offsets whose records may lie within the span."""
+
+    def __init__(self, reader: KafkaConsumer, form: Form[Known], told: Known | None, max_ahead_s: float) -> None:
+        super().__init__(reader, form.topic)
+        self._form, self._told, self._max_ahead_s = form, told, max_ahead_s
 
     def table(self, known: Known, span_s: float) -> Table:
         """The readings within the span."""
@@ -157,8 +223,7 @@ class _Past(Generic[Known]):
         if newest is None:
             return
         since_ms = newest // MILLISECOND_NS - round((span_s + self._max_ahead_s) * 1000)
-        starts = self._reader.offsets_for_times({tp: max(since_ms, 0) for tp in self._partitions})
-        yield from self._read({tp: found.offset if found else self._end[tp] for tp, found in starts.items()})
+        yield from self.since(since_ms)
 
     def _newest(self, starts: dict[TopicPartition, int]) -> int | None:
         """Event time of the newest reading from these offsets on."""
@@ -169,28 +234,3 @@ class _Past(Generic[Known]):
         decoder = self._form.decoder(known)
         times = [decoder.decode(records).readings.times for records in tails]
         return max((int(t.max()) for t in times if len(t)), default=None)
-
-    def _read(self, starts: dict[TopicPartition, int]) -> Iterator[Records]:
-        left = {tp for tp in self._partitions if starts[tp] < self._end[tp]}
-        for tp in self._partitions:
-            read_from(self._reader, tp, starts[tp])
-            if tp not in left:
-                self._reader.pause(tp)
-        deadline = time.monotonic() + SILENCE_S
-        while left:
-            if time.monotonic() > deadline:
-                raise BrokerUnavailable(f"reading topic {self._topic}: nothing came for {SILENCE_S:g} s; try again")
-            for tp, batch in self._reader.poll(timeout_ms=500, max_records=POLL).items():
-                kept = [record for record in batch if record.offset < self._end[tp]]
-                deadline = time.monotonic() + SILENCE_S
-                if kept:
-                    yield Records(
-                        tp.partition,
-                        [record.offset for record in kept],
-                        [record.timestamp for record in kept],
-                        [record.key for record in kept],
-                        [record.value for record in kept],
-                    )
-            for tp in [tp for tp in left if self._reader.position(tp) >= self._end[tp]]:
-                left.discard(tp)
-                self._reader.pause(tp)

@@ -41,12 +41,18 @@ class InForce(Frozen):
     """What decides, besides the readings: from its entry on until the next of its kind."""
 
     model: str = Field(description="SHA-256 of the graph")
+    version: str | None = Field(None, description="SHA-256 of the model's manifest; null: it lies in no folder")
     channels: tuple[str, ...] = Field(description="the model's channels, in order")
     partitions: int = Field(description="partitions of the readings topic: by them keys are placed")
     keyed: bool = Field(False, description="records are placed by their streams' names, as was seen when they grew")
     false_alarms: str | None = Field(None, description="the promise; null: the model's own")
     policy: dict[str, Any] = Field(description="when incidents open and resolve, and when baselines move")
     decoding: dict[str, Any] = Field(description="how records are read")
+
+    @property
+    def id(self) -> str:
+        """The model's, see ``Model.id``."""
+        return self.version or self.model
 
 
 class Evicted(Frozen):

@@ -1,15 +1,18 @@
-"""From settings to an engine."""
+"""From settings to an engine, and to the one after it."""
 
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from detector.adapters.folder import read_model
+from detector.adapters.store import Store, is_store
 from detector.engine.engine import Engine
 from detector.engine.incidents import Policy
 from detector.engine.model import Model
 from detector.engine.reorder import longest_ns
-from schemas.errors import SettingsError
+from detector.succession import Followed, Succession
+from schemas.errors import ModelError, SettingsError
 from schemas.moment import SECOND_NS
 from schemas.promise import Promise
 from schemas.settings import DetectorSettings
@@ -17,14 +20,74 @@ from schemas.settings import DetectorSettings
 log = logging.getLogger(__name__)
 
 
+def load_model(settings: DetectorSettings) -> Model:
+    """The model of a folder, or the champion of a store. Raises ModelError, and the errors of ``Store``."""
+    if not is_store(settings.model):
+        return read_model(settings.model, settings.trusted_keys)
+    champion = Champion(settings)
+    return champion.model(champion.version())
+
+
 def load_engine(settings: DetectorSettings) -> Engine:
-    """The engine of a model folder under these settings. Raises ModelError, SettingsError."""
-    model = read_model(settings.model, settings.trusted_keys)
+    """The engine of the model that serves under these settings. Raises likewise, and SettingsError."""
+    return engine_of(load_model(settings), settings)
+
+
+def engine_of(model: Model, settings: DetectorSettings) -> Engine:
+    """A model's engine under these settings. Raises SettingsError."""
     engine = Engine(model, policy(settings, model), settings.threads)
     if settings.false_alarms is not None:
         engine.judge_by(engine.policy, settings.false_alarms)
         _say_where_too_rare(model, settings.false_alarms)
     return engine
+
+
+def succession(settings: DetectorSettings, now: Model) -> Succession:
+    """What follows ``now``, which serves: of a store, the champion."""
+    if not is_store(settings.model):
+        return Succession()
+    return Followed(Champion(settings), partial(_warm, settings=settings), now, settings.model_poll)
+
+
+def _warm(model: Model, settings: DetectorSettings) -> Engine:
+    engine = engine_of(model, settings)
+    engine.scorer.warm()
+    return engine
+
+
+class Champion:
+    """The pointer of a group in a store."""
+
+    def __init__(self, settings: DetectorSettings) -> None:
+        self._store, self._settings = Store(settings.model), settings
+
+    def version(self) -> str:
+        """See ``Pointer``: the SHA-256 of the champion's manifest."""
+        group = self._settings.model_group
+        champion = self._store.champion(group)
+        if champion is None:
+            groups = ", ".join(self._store.groups()) or "none"
+            raise ModelError(
+                f"the store {self._store} has no champion of the group {group} (groups there: {groups}): promote a "
+                f"model with `trainer promote DIR --store {self._store}`"
+            )
+        return champion.now.manifest_sha256
+
+    def find(self, model: str) -> Model | None:
+        """See ``Pointer``."""
+        group = self._settings.model_group
+        version = self._store.find(group, model)
+        found = None if version is None else self._store.read(group, version, self._settings.trusted_keys)
+        return found if found is not None and found.version == model else None
+
+    def model(self, version: str) -> Model:
+        """The same, where it has to be there. Raises ModelError."""
+        found = self.find(version)
+        if found is None:
+            raise ModelError(
+                f"the store {self._store} points at a version {version[:12]}… that it does not have: promote another"
+            )
+        return found
 
 
 def _say_where_too_rare(model: Model, false_alarms: str) -> None:

@@ -9,8 +9,10 @@ from detector.adapters.metrics import Metrics
 from detector.adapters.port import Transaction
 from detector.decoding.decoded import Decoded
 from detector.engine.engine import Engine, Scored
+from detector.engine.model import Model
 from detector.observer import Observer
 from detector.watchdog import Watchdog
+from schemas.moment import SECOND_NS, parse_time
 
 
 class Monitor(Observer):
@@ -103,6 +105,12 @@ class Monitor(Observer):
     def command(self, outcome: str) -> None:
         """See ``Observer``."""
         self.metrics.commands.labels(outcome).inc()
+
+    def serves(self, model: Model) -> None:
+        """See ``Observer``."""
+        self.metrics.model.clear()
+        self.metrics.model.labels(model.id[:12], model.manifest.model).set(1)
+        self.metrics.model_data_end.set(parse_time(model.manifest.training.end) / SECOND_NS)
 
     def committed(self, transaction: Transaction, types: list[str], seconds: float) -> None:
         """See ``Observer``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from detector.adapters.port import Transaction
 from detector.decoding.decoded import Decoded
 from detector.engine.engine import Engine, Scored
+from detector.engine.model import Model
 
 
 class Observer:
@@ -48,6 +49,9 @@ class Observer:
 
     def command(self, outcome: str) -> None:
         """An operator's command was ``applied``, ``repeated``, ``bad``, or is about a stream that is ``elsewhere``."""
+
+    def serves(self, model: Model) -> None:
+        """This model serves from now on."""
 
     def committed(self, transaction: Transaction, types: list[str], seconds: float) -> None:
         """A transaction is visible; ``types``: the type of each alert in it."""

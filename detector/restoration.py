@@ -15,7 +15,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,8 +23,9 @@ import numpy as np
 from detector.adapters.port import Committed, Log, Records, StateRecord, Step, Watch
 from detector.checkpoints import Progress, Stored
 from detector.engine.alerts import Published
-from detector.engine.engine import Engine
+from detector.engine.engine import BUCKETS, Engine
 from detector.engine.readings import Readings
+from detector.engine.state import Saved
 from detector.engine.streams import bucket_of
 from detector.journal import Entry, Evicted, InForce, Journal, Moved, in_parts
 from detector.observer import Observer
@@ -88,16 +89,15 @@ class Restoration:
     def __init__(
         self,
         log: Log,
-        engine: Engine,
         rules: Rules,
         settings: DetectorSettings,
         observer: Observer,
         watch: Watch,
         stop: threading.Event,
     ) -> None:
-        self._log, self._engine, self._rules, self._settings = log, engine, rules, settings
+        self._log, self._rules, self._settings = log, rules, settings
         self._observer, self._watch, self._stop = observer, watch, stop
-        self._group = engine.model.manifest.group
+        self._group = rules.engine.model.manifest.group
         self._parts: dict[int, Restored] = {}
         self._commands = (0, 0)
         #: of the readings topic, as of this run
@@ -126,7 +126,7 @@ class Restoration:
             for partition, part in self._parts.items():
                 self._arrive(partition, part)
         finally:
-            self._rules.follow()
+            self._rules.rest()
         self._watch(Step.RESTORED)
         return self._parts
 
@@ -154,7 +154,7 @@ class Restoration:
         """Stop, or start cold where the settings say so; what was read of it is still known."""
         if self._settings.unreadable_state == "stop":
             raise error
-        self._engine.forget(partition)  # half of it may be loaded
+        self._rules.forget(partition)  # half of it may be loaded
         return self._cold(partition, f"its state cannot be read ({error})", there)
 
     def _why_cold(self, there: There) -> str | None:
@@ -185,7 +185,8 @@ class Restoration:
         part = Restored(progress, max(committed.replay_from, first), incidents=stored.incidents)
         self._open_journal(partition, part, journal)
         for checkpoint in stored.checkpoints:
-            self._engine.load(partition, checkpoint.data)
+            saved = Saved.parse(checkpoint.data)
+            self._rules.engine_of(saved.model).load(partition, saved)
             progress.saved[checkpoint.bucket] = checkpoint.offset
             progress.entries[checkpoint.bucket] = checkpoint.entries
         while part.entries and isinstance(part.entries[0].what, InForce) and part.entries[0].offset <= part.start:
@@ -216,8 +217,8 @@ class Restoration:
             log_.warning("partition %d: %s; starting cold at %d", partition, why, start)
             self._observer.cold(partition)
         if stored is not None and stored.incidents:
-            self._engine.set_incidents(partition, stored.incidents)
-            part.published = self._engine.evict(partition, list(stored.incidents))
+            self._rules.engine.set_incidents(partition, stored.incidents)
+            part.published = self._rules.engine.evict(partition, list(stored.incidents))
         part.writes = [StateRecord(partition, key, None) for key in there.records]
         self._open_journal(partition, part, None)
         return part
@@ -302,11 +303,13 @@ class Restoration:
         what = entry.what
         if isinstance(what, InForce):
             part.in_force = what
-            self._rules.place(partition, what)
+            missing = np.flatnonzero(part.progress.entries <= entry.number).tolist()
+            self._put(partition, part, what, entry.offset, missing)
             return
-        streams = self._streams_of(partition, what)
-        known = self._engine.streams.of_partition(partition)
-        buckets = [bucket_of(stream, self._engine.streams.buckets) for stream in streams]
+        engine = self._rules.follow(part.in_force).engine
+        streams = self._streams_of(engine, partition, what)
+        known = engine.streams.of_partition(partition)
+        buckets = [bucket_of(stream, BUCKETS) for stream in streams]
         # (a stream is unknown here where retention deleted the records that told of it)
         missed = [
             (stream, bucket)
@@ -316,36 +319,43 @@ class Restoration:
         if not missed:
             return
         if isinstance(what, Command):
-            self._rules.follow(part.in_force)
-            self._engine.apply(partition, what)
+            engine.apply(partition, what)
         else:
-            self._engine.evict(partition, [stream for stream, _ in missed])
+            engine.evict(partition, [stream for stream, _ in missed])
         changed = np.unique([bucket for _, bucket in missed])
         part.progress.touch(changed, np.full(len(changed), entry.offset), time.monotonic())
 
-    def _streams_of(self, partition: int, what: Command | Evicted | Moved) -> Sequence[str]:
+    def _put(
+        self, partition: int, part: Restored, what: InForce, offset: int, buckets: Collection[int] | None = None
+    ) -> None:
+        """It is in force from an offset on. What another model had is saved anew, so that nobody needs it for long."""
+        changed = self._rules.put_in_force(partition, what, buckets)
+        part.progress.touch(changed, np.full(len(changed), offset), time.monotonic())
+
+    def _streams_of(self, engine: Engine, partition: int, what: Command | Evicted | Moved) -> Sequence[str]:
         match what:
             case Command():
                 return (what.stream,)
             case Evicted():
-                return self._engine.unheard(partition, what.time, what.stream)
+                return engine.unheard(partition, what.time, what.stream)
             case Moved():
                 return what.streams
 
     def _replay_records(self, part: Restored, records: Records) -> None:
         if not len(records.offsets):
             return
-        decoded = self._rules.follow(part.in_force).decode(records)
+        engine, decoder = self._rules.follow(part.in_force)
+        decoded = decoder.decode(records)
         readings, partition = decoded.readings, records.partition
         # by name: a stream that gave way meanwhile, as its checkpoint knows, must not come back
-        number = {name: bucket_of(name, self._engine.streams.buckets) for name in set(readings.streams)}
+        number = {name: bucket_of(name, BUCKETS) for name in set(readings.streams)}
         buckets = np.fromiter(map(number.__getitem__, readings.streams), np.int64, len(readings.streams))
         fresh = decoded.offsets >= part.progress.saved[buckets]
         if not fresh.all():
             kept = np.flatnonzero(fresh)
             names = [readings.streams[n] for n in kept.tolist()]
             readings = Readings(partition, names, readings.times[kept], readings.values[kept])
-        self._engine.process([readings])
+        engine.process([readings])
         part.progress.touch(buckets[fresh], decoded.offsets[fresh], time.monotonic())
 
     # -- 3: at C -----------------------------------------------------------------------------------------------------
@@ -356,7 +366,7 @@ class Restoration:
             self._come_to(partition, part, part.entries.popleft())
         cold = part.progress.offset < 0
         if not cold:
-            self._engine.set_incidents(partition, part.incidents)
+            self._rules.follow(part.in_force).engine.set_incidents(partition, part.incidents)
         part.start = part.start if cold else max(part.start, part.progress.offset)
         self._put_in_force(partition, part)
 
@@ -367,31 +377,29 @@ class Restoration:
         keyed = before is not None and before.keyed
         moved: list[str] = []
         if before is not None and grown:
-            keyed = before.keyed or self._rules.keyed(partition, before.partitions, self.partitions)
-            moved = self._rules.moved(partition, self.partitions) if keyed else []
+            keyed = before.keyed or self._rules.keyed(partition, before, self.partitions)
+            moved = self._rules.moved(partition, before, self.partitions) if keyed else []
         now = self._rules.now(self.partitions, keyed)
         if now == before:
             return
         if before is not None:
             self._tell_changes(partition, part.start, before, now)
         part.writes.append(journal.add(self._group, partition, part.start, now))
-        self._rules.place(partition, now)
+        self._put(partition, part, now, part.start)
         if moved:
             log_.info("partition %d: %d streams have moved to other partitions", partition, len(moved))
             for names in in_parts(moved):
                 entry = journal.add(self._group, partition, part.start, Moved(streams=names))
                 part.writes.append(entry)
-            self._rules.follow()
-            self._observer.evicted(0, self._engine.waiting_of(partition, moved))
-            part.published += self._engine.evict(partition, moved)
-            buckets = np.unique([bucket_of(name, self._engine.streams.buckets) for name in moved])
+            engine = self._rules.follow().engine
+            self._observer.evicted(0, engine.waiting_of(partition, moved))
+            part.published += engine.evict(partition, moved)
+            buckets = np.unique([bucket_of(name, BUCKETS) for name in moved])
             part.progress.touch(buckets, np.full(len(buckets), part.start), time.monotonic())
         part.writes.append(journal.cursor(self._group, partition))
 
     def _tell_changes(self, partition: int, offset: int, before: InForce, now: InForce) -> None:
         changed = [name for name in type(now).model_fields if getattr(now, name) != getattr(before, name)]
         log_.info("partition %d: from offset %d on with another %s", partition, offset, ", ".join(changed))
-        if now.model != before.model:
-            log_.warning(
-                "partition %d: another model than that of its state: readings are kept, baselines start anew", partition
-            )
+        if now.version != before.version or now.model != before.model:
+            log_.info("partition %d: the model %s… serves now, not %s…", partition, now.id[:12], before.id[:12])

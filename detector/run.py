@@ -18,9 +18,10 @@ from detector.decoding.images import ImageDecoder
 from detector.decoding.json_readings import JsonDecoder
 from detector.engine.engine import Engine
 from detector.engine.readings import at_once
-from detector.loading import load_engine
+from detector.loading import load_engine, succession
 from detector.monitor import Monitor
 from detector.service import Service
+from detector.succession import Succession
 from detector.watchdog import Watchdog
 from schemas.manifest import Manifest
 from schemas.reading import FieldNames
@@ -47,8 +48,9 @@ def run(
     ):
         source = (connect or kafka)(settings)
         stop.connecting = False
-        log.info("watching %s with %s", settings.readings_topic, settings.model)
-        serve(settings, source, engine, monitor, stop, watch)
+        model = engine.model
+        log.info("watching %s with %s, version %s…", settings.readings_topic, settings.model, model.id[:12])
+        serve(settings, source, engine, monitor, stop, watch, succession(settings, model))
 
 
 def serve(
@@ -58,14 +60,16 @@ def serve(
     monitor: Monitor,
     stop: threading.Event,
     watch: Watch = unwatched,
+    following: Succession | None = None,
 ) -> None:
-    """Run the service over a log that is already open."""
+    """Run the service over a log that is already open. ``following``: the models after the engine's."""
     manifest = engine.model.manifest
     size = at_once(settings.batch_size, manifest.values)
     if size < settings.batch_size:
         log.info("images of %s are large: batches of at most %d", manifest.frame, size)
         settings = settings.model_copy(update={"batch_size": size})
-    Service(source, engine, decoder_of(settings, manifest), settings, monitor, stop, watch=watch).run()
+    decoder = decoder_of(settings, manifest)
+    Service(source, engine, decoder, settings, monitor, stop, watch=watch, succession=following).run()
 
 
 def decoder_of(settings: DetectorSettings, manifest: Manifest) -> Decoder:

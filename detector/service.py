@@ -20,7 +20,9 @@ from state that is itself a function of [0, C).
 6. About once a second, a look at the operators' commands. The batch in hand is finished first, so that the position is
    the state's own; then each takes effect in the partitions that know its stream, and what comes of it, the journal's
    entry and the place on the commands topic are committed at once, together.
-7. When the group moves on, or an outcome is unknown: what is not kept is dropped, state, uncommitted work and all, and
+7. When another model is to serve, its engine is made and warmed aside. The batch in hand is finished; then, partition
+   by partition, the streams are handed over to it, and the journal says from which offset on: committed at once.
+8. When the group moves on, or an outcome is unknown: what is not kept is dropped, state, uncommitted work and all, and
    every partition that is owned and not in hand goes through step 1. Of an unknown outcome nothing is kept. Fenced, or
    past the watchdog: the process ends with 75.
 """
@@ -56,6 +58,7 @@ from detector.journal import Evicted
 from detector.observer import Observer
 from detector.restoration import Restoration, is_other_topic
 from detector.rules import Rules
+from detector.succession import Succession
 from schemas.command import Command
 from schemas.dead_letter import DeadLetter
 from schemas.errors import Rebalanced
@@ -127,6 +130,7 @@ class Service:
         stop: threading.Event | None = None,
         on_published: Callable[[Published], None] | None = None,
         watch: Watch = unwatched,
+        succession: Succession | None = None,
     ) -> None:
         self._log, self._engine, self._decoder, self._settings = log, engine, decoder, settings
         self._observer = observer or Observer()
@@ -135,8 +139,9 @@ class Service:
         self._watch = watch
         self._group = engine.model.manifest.group
         self._ceiling = Ceiling(engine, settings.max_streams)
-        self._rules = Rules(engine, decoder, log.place_of)
-        self._restoration = Restoration(log, engine, self._rules, settings, self._observer, watch, self._stop)
+        self._succession = succession or Succession()
+        self._rules = Rules(engine, decoder, log.place_of, self._succession.find)
+        self._restoration = Restoration(log, self._rules, settings, self._observer, watch, self._stop)
         self._progress: dict[int, Progress] = {}
         self._halted: dict[int, int] = {}  # partitions in hand that stand still, and where
         self._batch = Batch()
@@ -154,6 +159,7 @@ class Service:
 
         Raises the errors of ``Log``, except Rebalanced.
         """
+        self._observer.serves(self._engine.model)
         try:
             goal = self._goal() if self._settings.stop_at_end else {}
             while not self._stop.is_set():
@@ -167,6 +173,7 @@ class Service:
             self._finish()
         finally:
             self._observer.ready(False, "stopping")
+            self._succession.close()
             self._log.close()
 
     def _step(self) -> bool:
@@ -176,6 +183,7 @@ class Service:
             self._take_over(assigned)
             if self._stop.is_set():
                 return False
+        self._succeed(self._succession.next(self._engine))
         self._obey()
         arrived = self._poll()
         if self._batch.count and (arrived == 0 or self._batch_closes()):
@@ -197,6 +205,7 @@ class Service:
         if gained:
             self._observer.ready(False, "restoring")
             self._hold_on()
+            self._succeed(self._succession.refresh(self._engine))  # so that no other replica's switch is undone
             self._commands = self._log.commands_bounds()
             restored = self._restoration.run(gained, self._commands)
             if restored is None:  # half restored: nothing of it may be committed
@@ -502,7 +511,36 @@ class Service:
         bucket = bucket_of(command.stream, self._engine.streams.buckets)
         progress.touch(np.array([bucket]), np.array([offset]), time.monotonic())
 
-    # -- 7: drop, end ------------------------------------------------------------------------------------------------
+    # -- 7: another model ----------------------------------------------------------------------------------------------
+
+    def _succeed(self, engine: Engine | None) -> None:
+        """Another model serves from here on; what the one before has brought of the streams in hand is handed over."""
+        if engine is None:
+            return
+        began = time.monotonic()
+        self._take_damaged()
+        if self._batch.count:
+            self._process_batch()
+        positions, before = self._positions(), self._engine.model
+        self._rules.serve(engine)
+        self._engine, self._ceiling = engine, Ceiling(engine, self._settings.max_streams)
+        for partition, progress in self._progress.items():
+            was, offset = progress.journal.in_force, positions[partition]
+            now = self._rules.now(progress.topic[1], was is not None and was.keyed)
+            self._open.state.append(progress.journal.add(self._group, partition, offset, now))
+            self._open.state.append(progress.journal.cursor(self._group, partition))
+            changed = self._rules.put_in_force(partition, now)
+            progress.touch(changed, np.full(len(changed), offset), time.monotonic())
+        self._rules.rest()
+        self._watch(Step.SUCCEEDED)
+        if self._progress:
+            self._commit()
+        took = time.monotonic() - began
+        self._observer.serves(engine.model)
+        self._observer.stage("succeed", took)
+        log_.info("the model %s… serves now, not %s… (%.2f s)", engine.model.id[:12], before.id[:12], took)
+
+    # -- 8: drop, end ------------------------------------------------------------------------------------------------
 
     def _drop(self, moved: Rebalanced) -> None:
         """Forget what is not kept, uncommitted work and all; it will be restored by whoever owns it."""

@@ -9,6 +9,7 @@
     + AccessError                a login or a permission refused by the broker
   x TemporaryError               exit code 75: a restart may help
     + BrokerUnavailable          out of reach for longer than the time-out
+    + StoreUnavailable           the model store is out of reach, or somebody else changed it at the same time
     + Fenced                     another replica with the same replica id has taken over
     + WatchdogExpired            the main loop made no progress for longer than the watchdog's deadline
   x Rebalanced                   never leaves the service: the batch is dropped and the partitions are restored
@@ -56,6 +57,10 @@ class TemporaryError(ResidualError):
 
 class BrokerUnavailable(TemporaryError):
     """No broker answered within the time-out: check the address, or wait and start again."""
+
+
+class StoreUnavailable(TemporaryError):
+    """The model store did not answer, or somebody else was first: look at what is there, and try again."""
 
 
 class Fenced(TemporaryError):

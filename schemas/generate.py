@@ -10,7 +10,10 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode
 
 from schemas.alert import ALERT_VERSION, Alert
+from schemas.champion import CHAMPION_VERSION, Champion
 from schemas.command import COMMAND_VERSION, Command
+from schemas.contest import CONTEST_VERSION, Contest
+from schemas.drift import DRIFT_VERSION, Drift
 from schemas.feedback import FEEDBACK_VERSION, Feedback
 from schemas.manifest import MANIFEST_VERSION, Manifest
 from schemas.reading import READING_VERSION, Reading
@@ -22,7 +25,10 @@ FOLDER = Path(__file__).resolve().parent / "json"
 #: Version and model by the name of the file.
 SCHEMAS: dict[str, tuple[int, type[BaseModel]]] = {
     "alert": (ALERT_VERSION, Alert),
+    "champion": (CHAMPION_VERSION, Champion),
     "command": (COMMAND_VERSION, Command),
+    "contest": (CONTEST_VERSION, Contest),
+    "drift": (DRIFT_VERSION, Drift),
     "feedback": (FEEDBACK_VERSION, Feedback),
     "manifest": (MANIFEST_VERSION, Manifest),
     "reading": (READING_VERSION, Reading),
@@ -38,8 +44,8 @@ READ = ("command", "feedback", "reading", "settings", "silence")
 def generate() -> dict[str, str]:
     """Text of each file by its name.
 
-    What is written (alerts, manifests) is described as it is written: every field is there. What is read (commands,
-    feedback, readings, settings, silences) is described as it is read.
+    What is written (alerts, champions, contests, drift, manifests) is described as it is written: every field is there.
+    What is read (commands, feedback, readings, settings, silences) is described as it is read.
     """
     return {f"{name}.v{version}.json": _text(name, version, model) for name, (version, model) in SCHEMAS.items()}
 

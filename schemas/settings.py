@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from schemas.champion import GroupName
 from schemas.errors import SettingsError
 from schemas.moment import parse_duration, parse_time
 from schemas.promise import PromiseText
@@ -30,7 +31,7 @@ SETTINGS_VERSION = 1
 DEFAULT_FILE = "residual.toml"
 
 #: Tables of the file that belong to programs with settings of their own.
-TABLES = ("trainer",)
+TABLES = ("trainer", "retrain")
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
@@ -141,7 +142,11 @@ class _File(TomlConfigSettingsSource):
 class DetectorSettings(Security, Settings):
     """What ``detector run`` can be told."""
 
-    model: str = Field("model", description="model folder")
+    model: str = Field("model", description="model folder, or a store's URL: a folder of versions, s3://BUCKET/PREFIX")
+    model_group: GroupName = Field("default", description="group of streams of the store whose model serves")
+    model_poll: Duration = Field(
+        30, gt=0, description="how often the store is asked which version serves; another takes over without a restart"
+    )
     trusted_keys: str | None = Field(
         None, description="PEM file of public keys, or a folder of them: a model that none of them signed is refused"
     )

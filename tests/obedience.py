@@ -17,9 +17,10 @@ from detector.engine.alerts import Published
 from detector.engine.engine import Engine
 from detector.engine.model import Model
 from detector.engine.readings import Readings
-from detector.journal import Entry, Evicted, Happening, Moved, read_entry
+from detector.journal import Entry, Evicted, Happening, InForce, Moved, read_entry
 from detector.observer import Observer
 from detector.rules import Rules
+from detector.succession import Succession
 from schemas.command import Command, Verb
 
 #: More readings than any test has of a stream.
@@ -77,17 +78,24 @@ class Marked(Engine):
         )
 
 
-def check(model: Model, broker: MemoryBroker, group: str, kept: Sequence[Kept]) -> None:
+def check(
+    model: Model,
+    broker: MemoryBroker,
+    group: str,
+    kept: Sequence[Kept],
+    succession: Succession | None = None,
+) -> None:
     """Alerts, and the state that the next owner restores, are those of the records with the entries in their places.
 
-    For runs with ``Marked`` engines.
+    For runs with ``Marked`` engines. ``model``: the last one, for the next owner; ``succession`` knows the earlier.
     """
+    succession = succession or Succession()
     last = b'{"stream":"z","timestamp":0,"values":{"c0":0}}'  # so that there is something to do
     for partition in range(len(broker.partitions)):
         broker.produce(last, b"z", timestamp_ms=10**12, partition=partition)
     engine = Marked(model, POLICY)
-    serve(model, broker, engine=engine, group_id=group)
-    wanted, alerts = _obeyed(model, broker, kept)
+    serve(model, broker, engine=engine, group_id=group, succession=succession)
+    wanted, alerts = _obeyed(model, broker, kept, succession)
     assert sorted(value for _, value in broker.alerts) == alerts
     for partition in range(len(broker.partitions)):
         assert +engine.marks(partition) == +wanted.marks(partition)
@@ -109,31 +117,37 @@ def _probe(partition: int, streams: Sequence[str], channels: int) -> Readings:
     return Readings(partition, names, times, values.astype(np.float32))
 
 
-def _obeyed(model: Model, broker: MemoryBroker, kept: Sequence[Kept]) -> tuple[Marked, list[bytes]]:
+def _obeyed(
+    model: Model, broker: MemoryBroker, kept: Sequence[Kept], succession: Succession
+) -> tuple[Marked, list[bytes]]:
     engine, decoder = Marked(model, POLICY), JsonDecoder(model.manifest.channel_names, broker.topic)
-    rules, published = Rules(engine, decoder, partition_of), []
+    rules, published = Rules(engine, decoder, partition_of, succession.find), []
     for number, partition in enumerate(broker.partitions):
         entries = [kept[number].entries[n] for n in sorted(kept[number].entries)]
         assert [entry.offset for entry in entries] == sorted(entry.offset for entry in entries)
+        in_force = None
         for record in partition.records:
             while entries and entries[0].offset <= record.offset:
-                published += take_effect(engine, rules, number, entries.pop(0).what)
+                what = entries.pop(0).what
+                in_force = what if isinstance(what, InForce) else in_force
+                published += take_effect(rules, number, what, in_force)
             one = Records(number, [record.offset], [record.timestamp], [record.key], [record.value])
-            published += engine.process([decoder.decode(one).readings]).published
+            by, decoder = rules.follow(in_force)
+            published += by.process([decoder.decode(one).readings]).published
         assert not entries
     return engine, sorted(event.alert.to_bytes() for event in published)
 
 
-def take_effect(engine: Engine, rules: Rules, partition: int, what: Happening) -> list[Published]:
+def take_effect(rules: Rules, partition: int, what: Happening, in_force: InForce | None) -> list[Published]:
     """What an entry of the journal does, and what is published because of it."""
+    engine = rules.follow(in_force).engine
     if isinstance(what, Command):
         return engine.apply(partition, what)
     if isinstance(what, Evicted):
         return engine.evict(partition, engine.unheard(partition, what.time, what.stream))
     if isinstance(what, Moved):
         return engine.evict(partition, what.streams)
-    rules.follow(what)
-    rules.place(partition, what)
+    rules.put_in_force(partition, what)
     return []
 
 

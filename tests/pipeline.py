@@ -17,6 +17,7 @@ from detector.engine.model import Model
 from detector.engine.readings import Readings
 from detector.observer import Observer
 from detector.service import Service
+from detector.succession import Succession
 from schemas.settings import DetectorSettings
 
 POLICY = Policy(k=2, n=3, quiet=3, unseen=20)
@@ -103,6 +104,7 @@ def serve(
     stop: threading.Event | None = None,
     policy: Policy = POLICY,
     engine: Engine | None = None,
+    succession: Succession | None = None,
     **settings: object,
 ) -> None:
     """Run a service to the end of the log (or until ``stop``)."""
@@ -111,4 +113,5 @@ def serve(
     )
     log = log or MemoryLog(broker, chosen.group_id)
     decoder = JsonDecoder(model.manifest.channel_names, broker.topic)
-    Service(log, engine or Engine(model, policy), decoder, chosen, observer, stop).run()
+    engine = engine or Engine(model, policy)
+    Service(log, engine, decoder, chosen, observer, stop, succession=succession).run()

@@ -16,6 +16,8 @@ from detector.flags import refuse_secrets
 from schemas.errors import ModelError, ResidualError, SettingsError
 from schemas.printable import printable
 from schemas.security import SECRETS, Security
+from trainer import store_cli
+from trainer.retrain.settings import RetrainSettings
 from trainer.settings import PREFIX, TABLE, FitSettings
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="trainer: warning: %(message)s")
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it retries is no news; it may name secrets
     try:
-        refuse_secrets(sys.argv[1:] if arguments is None else arguments, FitSettings)
+        for kind in (FitSettings, RetrainSettings):
+            refuse_secrets(sys.argv[1:] if arguments is None else arguments, kind)
         namespace = _parser().parse_args(arguments)
         return int(namespace.command(namespace))
     except ResidualError as error:
@@ -95,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--key", metavar="FILE", help="private key to sign with")
     which.add_argument("--new-key", metavar="FILE", help="make a private key FILE and its public key FILE.pub")
     sign.set_defaults(command=_sign)
+    store_cli.add_commands(commands)
     return parser
 
 

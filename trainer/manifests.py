@@ -47,6 +47,7 @@ def draft_manifest(
     metrics = {"fit_loss": curve.fit[curve.best], "validation_loss": curve.validation[curve.best], "parity": parity}
     return Manifest(
         model=settings.model,
+        group=settings.group,
         channels=tuple(channels),
         frame=frame,
         window=data.window,

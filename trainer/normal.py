@@ -37,6 +37,7 @@ class Drop(StrEnum):
     SILENCED = "silenced"
     PLANNED = "planned"
     EMPTY = "empty"
+    TRIMMED = "standing out"
 
 
 #: Of one stream: where each reason holds.

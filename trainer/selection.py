@@ -125,7 +125,7 @@ class Rehearsal:
                 part = rows[at : at + BATCH]
                 engine.process([Readings(0, take(streams, part), self._table.times[part], self._table.values[part])])
         engine.set_incidents(0, {})
-        saved = [dump for bucket in range(BUCKETS) if (dump := engine.dump(0, bucket))]
+        saved = [engine.dump(0, bucket) for bucket in range(BUCKETS) if engine.streams.of_bucket(0, bucket)]
         found = np.full((len(self.plantings), len(KINDS)), np.nan)
         rows = np.concatenate(self._after)
         for number, planting in enumerate(self.plantings):

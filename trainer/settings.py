@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from schemas.champion import GroupName
 from schemas.errors import SettingsError
 from schemas.moment import parse_duration
 from schemas.promise import DEFAULT, PromiseText
@@ -41,6 +42,7 @@ class FitSettings(Security, Settings):
     model_config = SettingsConfigDict(env_prefix=PREFIX)
 
     model: str = Field(AUTO, description=f"auto (the best of some), {', '.join(MODELS)}, or several joined by +")
+    group: GroupName = Field("default", description="group of streams that the model is for")
     stream: str = Field("default", min_length=1, max_length=1024, description="stream of a file that names none")
     channels: str | None = Field(None, description="TOML file with a [[channel]] each: name, unit, min, max, weight …")
     epochs: int = Field(60, ge=1, description="passes over the data, at most; images: as many as 1000 steps take")

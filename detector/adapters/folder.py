@@ -56,7 +56,7 @@ def read_model(path: str | Path, trusted_keys: str | None = None) -> Model:
     said = _read(folder / MANIFEST)
     if trusted_keys is not None:
         check_signature(folder, said, read_keys(trusted_keys))
-    manifest = _manifest(folder, said)
+    manifest = read_manifest(folder / MANIFEST, said)
     if trusted_keys is not None and STREAMS not in manifest.files:
         raise ModelError(
             f"{folder} was made before {STREAMS} had its hash in {MANIFEST}, so that its signature does not cover it: "
@@ -70,7 +70,7 @@ def read_model(path: str | Path, trusted_keys: str | None = None) -> Model:
         streams = _unpack(packed, len(manifest.channels))
     except BadArraysError as error:
         raise ModelError(f"{folder / STREAMS} is damaged ({error}): fit the model again") from error
-    return Model(manifest, graph, streams)
+    return Model(manifest, graph, streams, hashlib.sha256(said).hexdigest())
 
 
 def read_file(folder: str | Path, name: str, manifest: Manifest) -> bytes:
@@ -103,13 +103,14 @@ def _read(path: Path) -> bytes:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _manifest(folder: Path, said: bytes) -> Manifest:
+def read_manifest(path: str | Path, said: bytes) -> Manifest:
+    """A manifest from its bytes. Raises ModelError, which names ``path``."""
     try:
         return Manifest.model_validate_json(said)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"{folder / MANIFEST}: {where}: {first['msg']}: fit the model again") from error
+        raise ModelError(f"{path}: {where}: {first['msg']}: fit the model again") from error
 
 
 def check_target(path: str | Path) -> None:

@@ -13,7 +13,7 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 #: Stages of a batch, the labels of ``residual_batch_stage_seconds``.
-STAGES = ("poll", "decode", "score", "commit")
+STAGES = ("poll", "decode", "score", "commit", "succeed")
 
 SCORE_BUCKETS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 5.0, 10.0, 100.0)  # in thresholds: up to 1 is normal
 BATCH_BUCKETS = (1, 10, 50, 100, 500, 1_000, 2_000, 5_000, 10_000, 50_000, 100_000)  # readings
@@ -87,6 +87,10 @@ class Metrics:
         self.streams = gauge("streams", "streams with state")
         self.repeated_streams = gauge("streams_in_several_partitions", "streams met in more than one owned partition")
         self.assigned_partitions = gauge("assigned_partitions", "partitions owned now")
+        self.model = gauge("model_info", "the model that serves", "version", "architecture")
+        self.model_data_end = gauge(
+            "model_data_end_timestamp_seconds", "newest reading that the model has learned from"
+        )
         self.last_commit_age = gauge("last_commit_age_seconds", "time since the last commit, or since the start")
         self.last_commit_age.set_function(lambda: time.monotonic() - self._committed_at)
 

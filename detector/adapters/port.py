@@ -125,11 +125,13 @@ class Step(StrEnum):
     """It is visible."""
     OBEYED = "6 obeyed"
     """Commands have taken effect here; nothing of it is committed."""
-    DROPPED = "7 dropped"
+    SUCCEEDED = "7 succeeded"
+    """Another model has the streams; nothing of it is committed."""
+    DROPPED = "8 dropped"
     """The group moved on, and what was not committed is forgotten."""
-    FINISHING = "7 finishing"
+    FINISHING = "8 finishing"
     """Told to stop; a batch may be in hand."""
-    LEAVING = "7 leaving"
+    LEAVING = "8 leaving"
     """Everything is committed; the group is not left yet."""
 
 

@@ -29,6 +29,7 @@ from detector.engine.alerts import Published
 from detector.engine.arrival import Arrived, arrive
 from detector.engine.assembly import NEVER, Fate, Times, judge
 from detector.engine.baseline import SLOW, Baselines, Turned, Usual, shift_s
+from detector.engine.handover import Learned, handed_over
 from detector.engine.incidents import (
     ANOMALOUS,
     CALM,
@@ -144,6 +145,7 @@ class Engine:
         self._learned = self.model = model
         #: the promise in force; None: the model's own
         self.false_alarms: str | None = None
+        self.threads = threads
         self.scorer = Scorer(model.graph, manifest.batching, threads)
         self.streams = Streams(model.streams, manifest.calibration.threshold, BUCKETS)
         self._window = manifest.window
@@ -802,19 +804,47 @@ class Engine:
         """The state of a partition's streams in one bucket."""
         members = self.streams.of_bucket(partition, bucket)
         slots = np.fromiter(members.values(), np.int64, len(members))
-        return self.state.dump(list(members), slots, self.model.manifest.graph_sha256)
+        return self.state.dump(list(members), slots, self.model.id)
 
-    def load(self, partition: int, data: bytes) -> None:
+    def load(self, partition: int, data: bytes | Saved) -> None:
         """Take over a dump; the streams in it are as they were then. Raises ModelError where it does not fit.
 
         Of a dump under another model of the same channels, what no model owns is taken over: readings, clocks, runs.
         """
-        saved = Saved.parse(data)
-        if saved.model != self.model.manifest.graph_sha256:
+        saved = data if isinstance(data, Saved) else Saved.parse(data)
+        if saved.model not in (self.model.id, self.model.manifest.graph_sha256):
             saved = saved.of_no_model(self._tail)
+        self._load(partition, saved)
+
+    def _load(self, partition: int, saved: Saved) -> None:
         slots = self.streams.slots(partition, saved.streams)
         self.state.grow(self.streams.size)
         self.state.load(saved, slots)
+
+    def take_over(self, partition: int, other: Engine, streams: Sequence[str]) -> None:
+        """Go on with these streams of a partition where another model's engine, which forgets them, has brought them.
+
+        See ``handover``. What is open stays open. Raises ModelError where the other model's channels are not ours.
+        """
+        if not self.model.fits(other.model):
+            raise ModelError(
+                f"the model {self.model.id[:12]}… has other channels than {other.model.id[:12]}…: it can go on with "
+                "nothing of its state; run it under another --group-id"
+            )
+        known = other.streams.of_partition(partition)
+        theirs = np.fromiter(map(known.__getitem__, streams), np.int64, len(streams))
+        saved = other.state.copy(list(streams), theirs, "")
+        ours = self.streams.slots(partition, streams)
+        season = self.model.manifest.season
+        self._load(partition, handed_over(
+            saved, other.learned(theirs), self.learned(ours), tail=self._tail,
+            season=season is not None and season == other.model.manifest.season,
+        ))  # fmt: skip
+        other.state.reset(other.streams.remove(partition, streams))
+
+    def learned(self, slots: Ints) -> Learned:
+        """What the model has learned of these streams."""
+        return Learned(*self.streams.scaling(slots), self.streams.threshold(slots))
 
     def set_incidents(self, partition: int, incidents: Mapping[str, bytes]) -> None:
         """Make these the open incidents of a partition: the record of each stream that has one.

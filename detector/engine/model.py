@@ -37,8 +37,21 @@ class StreamValues:
 
 @dataclass(frozen=True)
 class Model:
-    """A fitted, exported and calibrated model; ``graph`` is the ONNX file's bytes."""
+    """A fitted, exported and calibrated model; ``graph`` is the ONNX file's bytes, ``version`` the SHA-256 of its
+    manifest's, which names everything in its folder: empty where it lies in none.
+    """
 
     manifest: Manifest
     graph: bytes
     streams: StreamValues
+    version: str = ""
+
+    @property
+    def id(self) -> str:
+        """What tells it from others: its version, else the SHA-256 of its graph."""
+        return self.version or self.manifest.graph_sha256
+
+    def fits(self, other: Model) -> bool:
+        """Whether readings of the one are readings of the other: the same channels, or images of the same size."""
+        ours, theirs = self.manifest, other.manifest
+        return (ours.channel_names, ours.frame) == (theirs.channel_names, theirs.frame)

@@ -18,8 +18,8 @@ def promising(model: Model, false_alarms: str) -> Model:
         "threshold": max(streams.tail.level(rate), calibration.floor),
         "interval": None,
     }
-    return Model(
-        model.manifest.model_copy(update={"calibration": calibration.model_copy(update=changed)}),
-        model.graph,
-        replace(streams, threshold=streams.tail.threshold(rate, streams.factor, calibration.floor)),
+    return replace(
+        model,
+        manifest=model.manifest.model_copy(update={"calibration": calibration.model_copy(update=changed)}),
+        streams=replace(streams, threshold=streams.tail.threshold(rate, streams.factor, calibration.floor)),
     )

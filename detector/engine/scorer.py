@@ -60,6 +60,7 @@ class Scorer:
         self._run_options = ort.RunOptions()
         self._run_options.only_execute_path_to_fetches = True  # `window` costs nothing unless asked for
         self.provider: str = self._session.get_providers()[0]
+        self._window = tuple(self._session.get_inputs()[0].shape[1:])
 
     @property
     def chunk(self) -> int:
@@ -82,6 +83,12 @@ class Scorer:
         x = _closer(x, usual[:, None], np.reciprocal(spread)[:, None])
         score, error, expected = self._run(OUTPUTS, _given(x, loc, scale, context))
         return score, error, _closer(expected, usual, spread)
+
+    def warm(self) -> None:
+        """Score a full batch of nothing: what is set up with the first one is set up then."""
+        x = np.zeros((self._chunk, *self._window), np.float32)
+        each = np.ones((self._chunk, self._session.get_inputs()[2].shape[1]), np.float32)
+        self.score(x, each, each, each if self.context else None)
 
     def window(
         self, x: Floats, loc: Floats, scale: Floats, context: Floats | None = None, spread: Floats | None = None

@@ -14,7 +14,7 @@ Sections, in memory and in bytes alike:
 * ``incident`` — the open incidents of each stream.
 
 Bytes: magic, length of a JSON header (4 bytes, little-endian), header, the arrays' bytes one after another, CRC-32 of
-everything before it (4 bytes, little-endian). The header holds the format version, the graph's SHA-256, the streams'
+everything before it (4 bytes, little-endian). The header holds the format version, the model's id, the streams'
 names and for each section the arrays' names, types and shapes.
 """
 
@@ -183,8 +183,12 @@ class State:
         for name, (_, _, empty) in self._fields():
             getattr(self, name)[slots] = empty
 
+    def copy(self, names: list[str], slots: NDArray[np.int64], model: str) -> Saved:
+        """The state of some streams, as if it were read back from a dump."""
+        return Saved(model, names, {section: dict(arrays) for section, arrays in self._saved(slots)})
+
     def dump(self, names: list[str], slots: NDArray[np.int64], model: str) -> bytes:
-        """The state of some streams; ``names`` and ``slots`` in the same order; ``model``: SHA-256 of its graph."""
+        """The state of some streams; ``names`` and ``slots`` in the same order; ``model``: its ``Model.id``."""
         sections: dict[str, dict[str, Any]] = {}
         body = []
         for section, arrays in self._saved(slots):
@@ -244,20 +248,26 @@ class Saved:
     """A bucket's state as read back from bytes."""
 
     model: str
-    """SHA-256 of the graph under which it was saved."""
+    """``Model.id`` of the one under which it was saved."""
     streams: list[str]
     sections: dict[str, dict[str, NDArray[Any]]]
 
     def of_no_model(self, tail: int) -> Saved:
         """What no model owns, with the newest ``tail`` readings; a baseline is about what its own model learned."""
-        kept = {name: dict(self.sections.get(name, {})) for name in ("tail", "parts", "reorder", "sensors")}
-        raw = kept["tail"].get("raw")
-        if raw is not None and raw.shape[1] != tail:
-            length = min(raw.shape[1], tail)
-            longer = np.full((len(raw), tail, *raw.shape[2:]), np.nan, raw.dtype)
-            longer[:, tail - length :] = raw[:, raw.shape[1] - length :]
-            kept["tail"] |= {"raw": longer, "filled": np.minimum(kept["tail"]["filled"], length)}
-        return Saved("", self.streams, kept)
+        kept = {name: self.sections.get(name, {}) for name in ("tail", "parts", "reorder", "sensors")}
+        return Saved("", self.streams, kept).with_tail(tail)
+
+    def with_tail(self, tail: int) -> Saved:
+        """With the newest ``tail`` readings of each stream; where there are fewer, a window is not full yet."""
+        kept = self.sections.get("tail", {})
+        raw = kept.get("raw")
+        if raw is None or raw.shape[1] == tail:
+            return self
+        length = min(raw.shape[1], tail)
+        longer = np.full((len(raw), tail, *raw.shape[2:]), np.nan, raw.dtype)
+        longer[:, tail - length :] = raw[:, raw.shape[1] - length :]
+        shorter = {"raw": longer, "filled": np.minimum(kept["filled"], length)}
+        return Saved(self.model, self.streams, {**self.sections, "tail": {**kept, **shorter}})
 
     @classmethod
     def parse(cls, data: bytes) -> Saved:

@@ -28,6 +28,7 @@ from kafka_cluster import unique
 from toxiproxy import Proxy
 
 from detector.adapters.port import Step
+from detector.adapters.store import Store
 from schemas.command import Command
 
 #: Seconds in which a group has to come to the end after the last trouble: it takes 1 to 5.
@@ -95,7 +96,7 @@ class Director:
         self._victim: Broker | None = ground.victim if schedule.breaks_broker else None
         self._bootstrap = self._victim.bootstrap if self._victim else ground.bootstrap
         self._proxies: list[Proxy] = ground.proxies(schedule.breaks_broker) if schedule.proxied else []
-        self._model = ground.model(schedule.seasonal)
+        self._model = ground.store(schedule.seasonal, folder) if schedule.stored else ground.model(schedule.seasonal)
         self._names = Names(unique(f"chaos-{schedule.seed}"))
         self._desk = Desk(self._bootstrap, self._names)
         self._actors: list[Actor] = []
@@ -252,6 +253,7 @@ class Director:
             **settings,
             **self._names.settings,
             "model": str(self._model),
+            "model_poll": 0.2,
             "bootstrap_servers": bootstrap,
             "replica_id": name,
             "startup_timeout": replica.PATIENCE_S,
@@ -278,6 +280,9 @@ class Director:
                 self._start(move.replica)
             case "expel":
                 self._desk.expel()
+            case "promote":
+                store = Store(str(self._model))
+                store.promote("default", store.versions("default")[move.replica], "director")
             case "reset" | "lose":
                 self._cut(move.what)
             case "kill":

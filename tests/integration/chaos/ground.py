@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from broker import Broker, free_port
 from integration.chaos.traffic import LEARNED
 from tiny_model import tiny_model
@@ -14,6 +15,8 @@ from toxiproxy import Proxy, Toxiproxy
 from troubles import KNOWN
 
 from detector.adapters.folder import write_model
+from detector.adapters.store import Store
+from detector.engine.model import Model
 from schemas.manifest import Season
 
 #: Doors of a lane, so that each of its replicas has one of its own.
@@ -107,6 +110,29 @@ class Ground:
         """The folder of a model."""
         folder = self.folder / ("seasonal" if seasonal else "plain")
         if not folder.is_dir():
-            season = Season(period_s=40, bins=4) if seasonal else None
-            write_model(tiny_model(streams=LEARNED, known=KNOWN, span=2, season=season), folder)
+            write_model(_models(seasonal)[0], folder)
         return folder
+
+    def store(self, seasonal: bool, folder: Path) -> Path:
+        """A store of its own for a schedule, under ``folder``: several models, of which one serves."""
+        store = Store(str(folder / "store"))
+        for number, model in enumerate(_models(seasonal)):
+            write_model(model, folder / f"model-{number}")
+            version = store.add("default", folder / f"model-{number}")
+            if number == 0:
+                store.promote("default", version, "director")
+        return folder / "store"
+
+
+def _models(seasonal: bool) -> list[Model]:
+    """One that was fitted, one of another level, spread and threshold, and one of another window."""
+    season = Season(period_s=40, bins=4) if seasonal else None
+    plain = tiny_model(streams=LEARNED, known=KNOWN, span=2, season=season)
+    other = tiny_model(streams=LEARNED, known=KNOWN, span=4, season=season, threshold=2.0)
+    values = other.streams
+    moved = replace(values, loc=values.loc + np.float32(0.3), scale=values.scale * np.float32(1.3))
+    return [
+        plain,
+        replace(other, streams=moved),
+        tiny_model(streams=LEARNED[:-1], known=KNOWN, span=2, season=season, window=6, threshold=4.0),
+    ]

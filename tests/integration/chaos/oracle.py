@@ -12,13 +12,13 @@ from integration.chaos.topics import Found, journal_key
 
 from detector.adapters.partitioner import partition_of
 from detector.adapters.port import Records
-from detector.decoding.decoded import Decoder
+from detector.adapters.store import is_store
 from detector.engine.alerts import Published
 from detector.engine.engine import Engine
 from detector.engine.records import dump_record
 from detector.journal import Entry, Evicted, Happening, InForce, Moved, read_entry
-from detector.loading import load_engine
-from detector.rules import Rules
+from detector.loading import Champion, load_engine
+from detector.rules import Followed, Rules
 from detector.run import decoder_of
 from schemas.command import Command
 from schemas.settings import DetectorSettings
@@ -117,29 +117,31 @@ def _past(
     """One past of a partition, the entries in their places; first of all, what was open in the one before ends."""
     engine = load_engine(settings)
     decoder = decoder_of(settings, engine.model.manifest)
-    rules, at = Rules(engine, decoder, partition_of), 0
+    find = Champion(settings).find if is_store(settings.model) else lambda _: None
+    rules, at = Rules(engine, decoder, partition_of, find), 0
+    in_force = next((entry.what for entry in journal if isinstance(entry.what, InForce)), None)
     if still_open:
-        rules.follow(next(entry.what for entry in journal if isinstance(entry.what, InForce)))
-        engine.set_incidents(partition, still_open)
-        _note(engine.evict(partition, list(still_open)), found)
+        by = rules.follow(in_force).engine
+        by.set_incidents(partition, still_open)
+        _note(by.evict(partition, list(still_open)), found)
     for entry in journal:
         until = at
         while until < len(log) and log[until].offset < entry.offset:
             until += 1
-        _read(engine, decoder, partition, log[at:until], found)
+        _read(rules.follow(in_force), partition, log[at:until], found)
         at = until
-        _note(obey(engine, rules, partition, entry.what), found)
-        decoder = rules.follow(entry.what) if isinstance(entry.what, InForce) else decoder
-    _read(engine, decoder, partition, log[at:], found)
-    return engine
+        in_force = entry.what if isinstance(entry.what, InForce) else in_force
+        _note(obey(rules, in_force, partition, entry.what), found)
+    _read(rules.follow(in_force), partition, log[at:], found)
+    return rules.follow(in_force).engine
 
 
-def _read(engine: Engine, decoder: Decoder, partition: int, log: Sequence[Found], found: Wanted) -> None:
+def _read(by: Followed, partition: int, log: Sequence[Found], found: Wanted) -> None:
     if not log:
         return
     columns = ([getattr(record, name) for record in log] for name in ("offset", "timestamp", "key", "value"))
-    decoded = decoder.decode(Records(partition, *columns))
-    _note(engine.process([decoded.readings]).published, found)
+    decoded = by.decoder.decode(Records(partition, *columns))
+    _note(by.engine.process([decoded.readings]).published, found)
     for letter in decoded.dead_letters:
         key = letter.key
         if key is None and letter.body() is None:
@@ -153,11 +155,12 @@ def _note(published: Iterable[Published], found: Wanted) -> None:
         by_partition.setdefault(event.partition, []).append(event.alert.to_bytes())
 
 
-def obey(engine: Engine, rules: Rules, partition: int, what: Happening) -> list[Published]:
+def obey(rules: Rules, in_force: InForce | None, partition: int, what: Happening) -> list[Published]:
     """What an entry of the journal does to the engine, and what is published of it.
 
     The one place that knows the kinds of entries.
     """
+    engine = rules.follow(in_force).engine
     match what:
         case Command():
             return engine.apply(partition, what)
@@ -166,8 +169,7 @@ def obey(engine: Engine, rules: Rules, partition: int, what: Happening) -> list[
         case Moved():
             return engine.evict(partition, what.streams)
         case InForce():
-            rules.follow(what)
-            rules.place(partition, what)
+            rules.put_in_force(partition, what)
     return []
 
 

@@ -100,8 +100,9 @@ class Move:
     portion: int
     what: str
     """"start", "stop" (SIGTERM, for good), "kill" (kill -9, for good), "restart" (SIGTERM, and its next life), "expel"
-    (an operator removes the members of the group); "reset" (everybody stops, the offsets are set back, everybody
-    starts), "lose" (likewise, and what the state topic holds is deleted)."""
+    (an operator removes the members of the group), "promote" (another model, ``replica`` is its number); "reset"
+    (everybody stops, the offsets are set back, everybody starts), "lose" (likewise, and what the state topic holds is
+    deleted)."""
     replica: int = 0
 
     def __str__(self) -> str:
@@ -135,6 +136,8 @@ class Schedule:
     transaction_s: float = TRANSACTION_S
     compacted: bool = False
     """The broker compacts the state topic all the time."""
+    stored: bool = False
+    """The model lies in a store, from which others may be promoted."""
 
     @property
     def strikes(self) -> list[Strike]:
@@ -174,6 +177,8 @@ Rng = np.random.Generator
 def schedule(seed: int) -> Schedule:
     """The schedule of a seed, from 1 on. The kinds take turns, and within a kind the steps do."""
     rng = np.random.default_rng([seed, 0])
+    if seed > PROMOTED:
+        return _promoted(replace(_plain(seed, "promoted", rng), stored=True), seed - PROMOTED - 1, rng)
     if seed > LATER:
         turn, number = divmod(seed - LATER - 1, len(LATER_KINDS))
         kind = tuple(LATER_KINDS)[number]
@@ -452,6 +457,28 @@ def _out_of_order(base: Schedule, turn: int, rng: Rng) -> Schedule:
     return base
 
 
+def _promoted(base: Schedule, turn: int, rng: Rng) -> Schedule:
+    """Other models are promoted and rolled back while a detector is killed, or several join and leave, or both."""
+    steps = (Step.SUCCEEDED, *OFTEN, Step.REPLAYED, Step.LOADED, Step.RESTORED)
+    step = steps[turn % len(steps)]
+    strikes = [Strike(What.KILL, step, _soon(rng, step), after=Step.SUCCEEDED if step in OFTEN else None)]
+    if step in RESTORE:  # reached in a second life
+        first = OFTEN[int(rng.integers(len(OFTEN)))]
+        strikes.insert(0, Strike(What.KILL, first, _soon(rng, first), after=Step.SUCCEEDED))
+    base = _reached(replace(base, lives=(tuple(_life(strike) for strike in strikes),), pause_s=0.5), step)
+    portions = sorted(rng.choice(np.arange(1, base.portions), 3, replace=False).tolist())
+    moves = [Move(portion, "promote", int(rng.integers(MODELS))) for portion in portions]
+    base = replace(base, moves=(*base.moves, Move(0, "promote", 1), *moves))
+    if turn % 3 == 1:
+        base = _with_others(base, [(Life(),)], [Move(2, "start", 1)])
+    if turn % 5 == 4:
+        base = replace(base, settings={**base.settings, "max_streams": int(rng.integers(2, 5))})
+    return base
+
+
+#: Models of a store.
+MODELS = 3
+
 #: Whether a change of what decides (policy, promise, model) is written down, so that one may be part of a schedule.
 DECISIONS_MAY_CHANGE = True
 
@@ -485,6 +512,9 @@ LATER_KINDS: Mapping[str, Callable[[Schedule, int, Rng], Schedule]] = {
     "crowded": _crowded,
     "out of order": _out_of_order,
 }
+
+#: The kind whose seeds begin after this one.
+PROMOTED = 2000
 
 _WEIGHTS = {"kill": 4, "kill in replay": 2, "kill in stopping": 2, "zombie": 2, "group": 2, "broker killed": 2}
 _WEIGHTS |= {"connection cut": 2, "mixed": 3}

@@ -1,0 +1,1 @@
+"""Every night: learn again from what was normal, compare, promote or not."""

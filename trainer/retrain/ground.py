@@ -1,0 +1,194 @@
+"""The ground of a contest: the same normal readings, the same planted faults and the same past incidents for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.adapters.files import Table
+from detector.adapters.texts import take
+from detector.engine.engine import BUCKETS, Engine, Scored
+from detector.engine.incidents import Policy
+from detector.engine.model import Model
+from detector.engine.readings import Readings
+from detector.incident_log import PastIncident
+from schemas.alert import EventType
+from schemas.moment import SECOND_NS
+from schemas.promise import DAY_S
+from trainer.data import rows_by_stream
+from trainer.faults import KINDS, Fault, draw, plant
+
+#: Different plantings of the same kinds of fault; faults of each kind in one, where there is room.
+PLANTINGS, PER_KIND = 6, 2
+
+#: Readings after a fault in which it may still be found, and that lie between one and the next.
+MARGIN = 24
+
+#: Streams that faults are planted into, and past incidents that are looked at, the newest of them.
+STREAMS, INCIDENTS = 8, 20
+
+#: Readings before a past incident that are shown first.
+BEFORE = 2000
+
+#: Readings per call of the engine, at most.
+BATCH = 4096
+
+#: Least spread of a channel, as a share of its range: what hardly moves is not planted into by a hair.
+LEAST_SPREAD = 0.01
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Planting:
+    """The held-out readings with faults in them."""
+
+    values: NDArray[np.float32]
+    """``[N, C]``, in the order of time."""
+    faults: tuple[tuple[str, Fault], ...]
+    """Those that can be seen, each with its stream, in whose readings it begins and lasts."""
+
+
+@dataclass
+class Run:
+    """What one model said of all that."""
+
+    model: Model
+    episodes: dict[str, int] = field(default_factory=dict)
+    """Incidents on normal readings, by stream."""
+    days: dict[str, float] = field(default_factory=dict)
+    """Of scored normal readings, by stream."""
+    found: list[tuple[int, int, str, bool]] = field(default_factory=list)
+    """Planting, kind, stream and whether it was found, of each fault at which nothing was open yet."""
+    delays: list[int] = field(default_factory=list)
+    confirmed: list[tuple[str, bool]] = field(default_factory=list)
+    """Stream, and whether it was found, of each past incident."""
+
+
+class Ground:
+    """Made once, and gone over by every model.
+
+    ``history``: normal readings that come first and are not judged; ``held_out``: those that are; ``past``: everything
+    that there is, for the incidents that were ``confirmed``.
+    """
+
+    def __init__(
+        self, history: Table, held_out: Table, past: Table, confirmed: Sequence[PastIncident], seed: int = 0
+    ) -> None:
+        self.history, self._past = history, past
+        order = np.argsort(held_out.times, kind="stable")
+        self._names = take(held_out.streams, order)
+        self.times, self._values = held_out.times[order], held_out.values[order]
+        names = np.array(self._names, dtype=object)
+        self.streams = tuple(sorted(set(self._names)))
+        self._rows = {stream: np.flatnonzero(names == stream) for stream in self.streams}
+        self._before, self._all = rows_by_stream(history), rows_by_stream(past)
+        known = [one for one in confirmed if one.stream in self._all]
+        self._confirmed = sorted(known, key=lambda one: one.began)[-INCIDENTS:]
+        chosen = np.unique(np.linspace(0, max(len(self.streams) - 1, 0), STREAMS).astype(np.int64))
+        self._planted_into = [self.streams[n] for n in chosen] if self.streams else []
+        self.plantings = [self._plant(seed * PLANTINGS + number) for number in range(PLANTINGS)]
+
+    @property
+    def can_plant(self) -> bool:
+        """There was room for faults that can be seen."""
+        return any(planting.faults for planting in self.plantings)
+
+    def _plant(self, seed: int) -> Planting:
+        values, kept = self._values.copy(), []
+        for number, stream in enumerate(self._planted_into):
+            rows, unit = self._rows[stream], self._spread(stream)
+            normal = self._values[rows]
+            faults = draw(normal, unit, seed=[seed, number], per_kind=PER_KIND, margin=MARGIN)
+            planted = plant(normal, faults, unit, seed=[seed, number])
+            values[rows] = planted.values
+            kept += [(stream, fault) for fault, seen in zip(faults, planted.changed, strict=True) if seen]
+        return Planting(values, tuple(kept))
+
+    def _spread(self, stream: str) -> NDArray[np.float32]:
+        """About the standard deviation of each channel of a stream ``[C]``."""
+        rows = self._before.get(stream)
+        values = self.history.values[rows] if rows is not None else self._values[self._rows[stream]]
+        with np.errstate(invalid="ignore"):
+            spread = np.nan_to_num(np.nanstd(np.where(np.isfinite(values), values, np.nan), axis=0))
+            span = np.nan_to_num(np.nanmax(values, axis=0) - np.nanmin(values, axis=0)) if len(values) else spread
+        least: NDArray[np.float32] = np.maximum(spread, LEAST_SPREAD * np.maximum(span, 1e-6)).astype(np.float32)
+        return least
+
+    def run(self, model: Model, beat: Callable[[str], None] = lambda _: None) -> Run:
+        """Go over it with a model, under its own promise. ``beat``: told what is being done."""
+        run = Run(model)
+        engine = Engine(model, Policy.usual(model.manifest.smoothing_span))
+        _feed(engine, self.history, np.arange(len(self.history)))
+        engine.set_incidents(0, {})
+        saved = [engine.dump(0, bucket) for bucket in range(BUCKETS) if engine.streams.of_bucket(0, bucket)]
+        beat("normal readings")
+        self._normal(engine, run)
+        for number, planting in enumerate(self.plantings):
+            beat(f"planted faults {number + 1} of {len(self.plantings)}")
+            engine.clear()
+            for dump in saved:
+                engine.load(0, dump)
+            engine.set_incidents(0, {})
+            self._faulty(engine, number, planting, run)
+        beat("past incidents")
+        run.confirmed = [(one.stream, self._finds(model, one)) for one in self._confirmed]
+        return run
+
+    def _normal(self, engine: Engine, run: Run) -> None:
+        run.episodes = dict.fromkeys(self.streams, 0)
+        score = np.full(len(self.times), np.nan)
+        for part, scored in self._go(engine, self._values):
+            score[part] = scored.score
+            for event in scored.published:
+                run.episodes[event.stream] += event.alert.type is EventType.OPENED
+        day = engine.interval_ns / SECOND_NS / DAY_S
+        run.days = {stream: float((~np.isnan(score[rows])).sum()) * day for stream, rows in self._rows.items()}
+
+    def _faulty(self, engine: Engine, number: int, planting: Planting, run: Run) -> None:
+        alert = np.zeros(len(self.times), bool)
+        for part, scored in self._go(engine, planting.values):
+            alert[part] = scored.alert
+        for stream, fault in planting.faults:
+            own = alert[self._rows[stream]]
+            if own[fault.start - 1]:  # something is open already: nobody can tell
+                continue
+            told = np.flatnonzero(own[fault.start : fault.start + fault.length + MARGIN])
+            run.found.append((number, KINDS.index(fault.kind), stream, len(told) > 0))
+            if len(told):
+                run.delays.append(int(told[0]))
+
+    def _go(self, engine: Engine, values: NDArray[np.float32]) -> Iterator[tuple[slice, Scored]]:
+        """Over the held-out readings with these values; all streams together, which is many times as fast as singly."""
+        for at in range(0, len(self.times), BATCH):
+            part = slice(at, at + BATCH)
+            yield part, engine.process([Readings(0, self._names[part], self.times[part], values[part])])
+
+    def _finds(self, model: Model, incident: PastIncident) -> bool:
+        """An incident opens in the time of one that was confirmed."""
+        rows, table = self._all[incident.stream], self._past
+        rows = rows[np.argsort(table.times[rows], kind="stable")]
+        times, margin = table.times[rows], MARGIN * round(model.manifest.interval_s * SECOND_NS)
+        first = int(np.searchsorted(times, incident.began))
+        end = len(times) if incident.ended is None else int(np.searchsorted(times, incident.ended + margin))
+        engine = Engine(model, Policy.usual(model.manifest.smoothing_span))
+        _feed(engine, table, rows[max(first - BEFORE, 0) : first], incident.stream)
+        engine.set_incidents(0, {})
+        shown = rows[first : min(end, first + BEFORE)]
+        if not len(shown):
+            return False
+        readings = Readings(0, [incident.stream] * len(shown), table.times[shown], table.values[shown])
+        return bool(engine.process([readings]).alert.any())
+
+
+def _parts(rows: Ints) -> list[Ints]:
+    return [rows[at : at + BATCH] for at in range(0, len(rows), BATCH)]
+
+
+def _feed(engine: Engine, table: Table, rows: Ints, stream: str | None = None) -> None:
+    for part in _parts(rows):
+        names = take(table.streams, part) if stream is None else [stream] * len(part)
+        engine.process([Readings(0, names, table.times[part], table.values[part])])

@@ -181,8 +181,8 @@ def main() -> None:
                 f"{streams:,} streams, {case['share']:.0%} of {case['able']:,.0f} readings a second: "
                 f"{case['alerts']} alerts after {case['p50']:.0f} ms (median), {case['worst']:.0f} ms (worst); within "
                 f"5 s of a promotion {case['p50_change']:.0f} and {case['worst_change']:.0f} ms; {case['handovers']} "
-                f"changes of the model, the longer took {case['handover_ms']:.0f} ms; {case['missing']} alerts missing; "
-                f"the sender was {case['sender_behind_s']:.1f} s behind",
+                f"changes of the model, the longer took {case['handover_ms']:.0f} ms; {case['missing']} alerts "
+                f"missing; the sender was {case['sender_behind_s']:.1f} s behind",
                 flush=True,
             )
 

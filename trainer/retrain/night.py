@@ -31,8 +31,10 @@ from schemas.contest import Contest, Role
 from schemas.drift import Drift
 from schemas.errors import DataError, ModelError, ParityError, SettingsError, UserError
 from schemas.feedback import Verdict
+from schemas.manifest import Channel
 from schemas.promise import DAY_S
-from trainer.models import MODELS
+from trainer.data import read_catalogue
+from trainer.models import MODELS, PLUS
 from trainer.normal import normal
 from trainer.page import PAGE_FILE, render
 from trainer.page.contest import CONTEST_PAGE, contenders_in_words, render_contest
@@ -274,6 +276,7 @@ class Field:
     def __init__(self, served: Served | None, fitting: FitSettings, say: Say) -> None:
         self._served, self._say = served, say
         self._fitting = fitting.model_copy(update=_inherited(served, fitting))
+        self._catalogue = _catalogue(served, fitting)
 
     def enter(self, table: Table, ground: Ground) -> list[Entered]:
         """All of them, fitted on the table and gone over the ground."""
@@ -286,7 +289,8 @@ class Field:
             learned = self._attempt(table, fitting)
             if learned is not None:
                 found.append(self._entered("challenger", learned, ground))
-        baseline = learn(table, self._fitting.model_copy(update={"model": BASELINE, "init_from": None}))
+        plain = {"model": BASELINE, "init_from": None, "window": None, "score": "newest"}
+        baseline = learn(table, self._fitting.model_copy(update=plain), self._catalogue)
         return [*found, self._entered("baseline", baseline, ground)]
 
     def _challengers(self) -> Iterator[FitSettings]:
@@ -311,7 +315,7 @@ class Field:
     def _attempt(self, table: Table, fitting: FitSettings) -> Learned | None:
         """A challenger; None, and a word, where it cannot be fitted: the others are enough."""
         try:
-            learned = learn(table, fitting)
+            learned = learn(table, fitting, self._catalogue)
         except (UserError, ParityError) as error:
             if isinstance(error, DataError):
                 raise
@@ -334,9 +338,23 @@ def _inherited(served: Served | None, fitting: FitSettings) -> dict[str, object]
     found: dict[str, object] = {}
     if "model" not in chosen and all(name in MODELS for name in manifest.model.split("+")):
         found["model"] = manifest.model
+    if "window" not in chosen and "model" in found and PLUS not in manifest.model:
+        found["window"] = manifest.window
     if "false_alarms" not in chosen:
         found["false_alarms"] = manifest.calibration.false_alarms
     return found
+
+
+def _catalogue(served: Served | None, fitting: FitSettings) -> list[Channel] | None:
+    """What is told of each channel: by the catalogue that is named now, else by the one of the champion."""
+    if fitting.channels is not None:
+        return read_catalogue(fitting.channels)
+    if served is None:
+        return None
+    return [
+        Channel(name=c.name, unit=c.unit, min=c.lowest, max=c.highest, direction=c.direction, weight=c.weight)
+        for c in served.model.manifest.channels
+    ]
 
 
 def _groups(ground: Ground, settings: RetrainSettings) -> dict[str, frozenset[str]]:

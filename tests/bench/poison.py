@@ -2,7 +2,7 @@
 
     python tests/bench/poison.py [--data ../shared/data/asd] [--model pca]
 
-For each server: the champion is fitted on the first half of its training days; the night reads the second half, in which
+For each server: the champion is fitted on the first half of its training days; the night reads the second half, where
 the faults lie in one stretch, two thirds of the way: levels that moved, noise, drift, by 3 to 8 standard deviations, in
 a third of the channels. Three nights are compared on the same clean held-out readings: the poisoned one as it is run,
 one that trims nothing, and one of the clean data.

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka import errors as vendor
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
+from detector.adapters.kafka_assignor import Assignor
 from detector.adapters.kafka_batches import CheckedConsumer
 from detector.adapters.kafka_connect import Client, Strict
 from detector.adapters.kafka_errors import VENDOR, translate
@@ -109,7 +109,8 @@ class Clients:
 
         ``passes``, ``advice``: what of that which cannot be read it gets past, see ``CheckedConsumer``.
         """
-        return self._open(
+        assignor = Assignor()
+        consumer = self._open(
             CheckedConsumer,
             deadline,
             passes=passes,
@@ -118,13 +119,15 @@ class Clients:
             enable_auto_commit=False,
             auto_offset_reset="none",  # where to start, and what to do when records are gone, is the service's decision
             allow_auto_create_topics=False,
-            partition_assignment_strategy=[CooperativeStickyAssignor],  # KIP-429: who keeps a partition keeps its state
+            partition_assignment_strategy=[assignor],  # KIP-429: who keeps a partition keeps its state
             metadata_max_age_ms=METADATA_MAX_AGE_MS,
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
             fetch_max_wait_ms=fetch_wait_ms,
             metrics_enabled=False,  # they cost per record, and nobody reads them
             **config,
         )
+        assignor.owned = consumer._subscription.assigned_partitions
+        return consumer
 
     def producer(self, deadline: float, transactional_id: str, transaction_timeout_ms: int) -> KafkaProducer:
         """A producer that has fenced off every earlier one with this id, and ended the transaction it left open."""

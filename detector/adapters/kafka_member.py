@@ -108,11 +108,19 @@ class Member:
         if not self._waiting:
             return None
         now = self.consumer.group_metadata()
-        if not _valid(now) or self._listener.waits():  # the next poll finds out
+        if not _valid(now) or self._listener.waits() or self._joins():  # the next poll finds out
             return None
         self._waiting = False
         self._identity, self._kept = now, self._owned
         return self._owned
+
+    def _joins(self) -> bool:
+        """The client is on its way into a generation, and has not taken in what it gets there.
+
+        It goes on with that in polls alone: a join that is answered while nobody polls is thrown away, and begun anew,
+        for the whole group where we are its leader (kafka-python 3.0.12). So nobody restores anything meanwhile.
+        """
+        return bool(self.consumer._coordinator.rejoin_needed)
 
     def start(self, partition: int, offset: int) -> None:
         """Deliver an owned partition from an offset on. Raises Rebalanced where it is not owned."""

@@ -53,10 +53,11 @@ class Ground:
 
     def send(self, first: int, last: int) -> None:
         producer = KafkaProducer(bootstrap_servers=self.bootstrap, acks="all", linger_ms=5)
+        known = values(last)
         for step in range(first * PER_DAY, last * PER_DAY):
             at = 1000 * (START_S + step * STEP_S)
             for number, stream in enumerate(STREAMS):
-                row = dict(zip(CHANNELS, values(last)[step, number].tolist(), strict=True))
+                row = dict(zip(CHANNELS, known[step, number].tolist(), strict=True))
                 value = json.dumps({"stream": stream, "timestamp": at, "values": row}).encode()
                 producer.send(f"readings-{self.name}", key=stream.encode(), value=value, timestamp_ms=at)
         producer.close()
@@ -91,6 +92,7 @@ def ground(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Ground:
     (folder / "residual.toml").write_text('[trainer]\nmodel = "pca"\n')
     made = Ground(broker.bootstrap, folder, unique("retrain"))
     create_topic(broker.bootstrap, f"readings-{made.name}", 1, retention_ms="-1")
+    create_topic(broker.bootstrap, f"feedback-{made.name}", 1, cleanup_policy="compact")
     made.send(0, 9)
     assert made.retrain() == 0
     return made
@@ -155,7 +157,7 @@ def test_too_little_is_refused(ground: Ground, capsys: pytest.CaptureFixture[str
 
 def test_a_kill_at_any_time_leaves_the_store_whole(ground: Ground) -> None:
     before = ground.store.champion("default")
-    for delay in (3.0, 5.0, 7.0):
+    for delay in (2.0, 5.0, 8.0):
         process = subprocess.Popen(
             [sys.executable, "-m", "trainer", "retrain", *ground.flags], cwd=ROOT, stderr=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, env={**os.environ, "TMPDIR": str(ground.folder)},

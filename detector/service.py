@@ -142,6 +142,7 @@ class Service:
         self._succession = succession or Succession()
         self._rules = Rules(engine, decoder, log.place_of, self._succession.find)
         self._restoration = Restoration(log, self._rules, settings, self._observer, watch, self._stop)
+        self._successor: Engine | None = None
         self._progress: dict[int, Progress] = {}
         self._halted: dict[int, int] = {}  # partitions in hand that stand still, and where
         self._batch = Batch()
@@ -515,13 +516,15 @@ class Service:
 
     def _succeed(self, engine: Engine | None) -> None:
         """Another model serves from here on; what the one before has brought of the streams in hand is handed over."""
-        if engine is None:
+        self._successor = engine or self._successor  # it waits where the group moves on just now
+        if self._successor is None:
             return
         began = time.monotonic()
         self._take_damaged()
         if self._batch.count:
             self._process_batch()
         positions, before = self._positions(), self._engine.model
+        engine, self._successor = self._successor, None
         self._rules.serve(engine)
         self._engine, self._ceiling = engine, Ceiling(engine, self._settings.max_streams)
         for partition, progress in self._progress.items():

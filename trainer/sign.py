@@ -44,7 +44,7 @@ def sign(folder: str, key: str) -> str:
 
     Only a model that can be read is signed: its files have the hashes that the manifest names.
     """
-    private, place = _private(key), Path(folder)
+    private, place = private_key(key), Path(folder)
     manifest = (place / MANIFEST).read_bytes() if (place / MANIFEST).is_file() else b""
     model = read_model(place)
     if STREAMS not in model.manifest.files:
@@ -57,7 +57,8 @@ def sign(folder: str, key: str) -> str:
     return fingerprint(public)
 
 
-def _private(path: str) -> Ed25519PrivateKey:
+def private_key(path: str) -> Ed25519PrivateKey:
+    """The key of a PEM file. Raises UserError where it is none, or is encrypted and nobody can be asked."""
     try:
         text = Path(path).read_bytes()
     except OSError as error:

@@ -49,6 +49,7 @@ from trainer.retrain.protection import versions_in_use
 from trainer.retrain.settings import RetrainSettings
 from trainer.retrain.trim import trim
 from trainer.settings import AUTO, FitSettings
+from trainer.sign import private_key, sign
 from trainer.warm import WEIGHTS
 
 CONTEST = "contest.json"
@@ -103,6 +104,8 @@ def retrain(settings: RetrainSettings, fitting: FitSettings, say: Say = lambda _
     ``fitting``: what models are fitted with; where it names none, the champion's architecture.
     """
     store = Store(settings.store)
+    if settings.sign_key is not None:
+        private_key(settings.sign_key)  # before an hour of training, not after
     fitting = fitting.model_copy(update={"group": settings.group})
     with ExitStack() as stack:
         champion = store.champion(settings.group)
@@ -387,6 +390,8 @@ def _stored(
         CONTEST_PAGE: render_contest(contest).encode(),
         WEIGHTS: learned.weights,
     })  # fmt: skip
+    if settings.sign_key is not None:
+        sign(str(folder / "winner"), settings.sign_key)
     return store.add(settings.group, folder / "winner")
 
 

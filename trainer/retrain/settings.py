@@ -51,6 +51,9 @@ class RetrainSettings(Security, StoreSettings):
     promote: Literal["auto", "manual", "never"] = Field(
         "auto", description="auto: what wins serves; manual: it is stored; never: nothing is stored"
     )
+    sign_key: str | None = Field(
+        None, description="private key (PEM) to sign what is stored with, for detectors that have trusted_keys"
+    )
     rollback_after: Duration = Field(
         "1d",
         validate_default=True,

@@ -148,7 +148,7 @@ def test_too_little_is_refused(ground: Ground, capsys: pytest.CaptureFixture[str
     )
     before = ground.store.champion("default")
     capsys.readouterr()
-    assert ground.retrain("--calendars", json.dumps([str(calendar)]), "--span", "13d") == 2
+    assert ground.retrain("--calendars", str(calendar), "--span", "13d") == 2
     err = capsys.readouterr().err.splitlines()
     assert err[-1].startswith("trainer: only 2")
     assert "planned" in err[-2]

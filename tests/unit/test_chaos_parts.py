@@ -11,7 +11,7 @@ import pytest
 from integration.chaos import ledger
 from integration.chaos.oracle import LostEntryError, Wanted, differences, disobeyed, journal_of
 from integration.chaos.replica import Striker
-from integration.chaos.schedule import KINDS, LATER, LATER_KINDS, OF_BROKER, OF_NET, Strike, What, schedule
+from integration.chaos.schedule import KINDS, LATER, LATER_KINDS, OF_BROKER, OF_NET, PROMOTED, Strike, What, schedule
 from integration.chaos.topics import Found
 from integration.chaos.traffic import commands, records
 
@@ -39,9 +39,10 @@ def test_every_kind_comes_and_a_process_is_killed_at_every_step() -> None:
     assert {one.kind for one in many} == set(KINDS)
     assert {schedule(LATER + 1 + n).kind for n in range(len(LATER_KINDS))} == set(LATER_KINDS)
     strikes = [strike for one in many for strike in one.strikes]
-    assert {strike.step for strike in strikes if strike.what is What.KILL} == set(Step)
+    promoted = [strike for seed in range(PROMOTED + 1, PROMOTED + 20) for strike in schedule(seed).strikes]
+    assert {strike.step for strike in strikes + promoted if strike.what is What.KILL} == set(Step)
     assert {strike.what for strike in strikes} == set(What)
-    during = set(Step) - {Step.DROPPED, Step.LEAVING, Step.FINISHING}
+    during = set(Step) - {Step.DROPPED, Step.LEAVING, Step.FINISHING, Step.SUCCEEDED}
     assert {strike.step for strike in strikes if strike.what in OF_BROKER} >= during
     assert len({strike.step for strike in strikes if strike.what in OF_NET}) > 8
     assert {len(one.lives) for one in many} == {1, 2, 3}
@@ -146,7 +147,7 @@ def test_a_strike_comes_at_its_step_and_counts_from_where_it_should() -> None:
         said.append(ours.recv())
     places = [n for n, (what, _) in enumerate(said) if what == "strike"]
     assert [said[n] for n in places] == [("strike", asks[0]), ("strike", asks[2]), ("strike", asks[1])]
-    assert [said[n - 1] for n in places] == [("step", "4 scored"), ("step", "7 finishing"), ("step", "5 sent")]
+    assert [said[n - 1] for n in places] == [("step", "4 scored"), ("step", "8 finishing"), ("step", "5 sent")]
     assert len(said) == len(course) + len(asks)
 
 

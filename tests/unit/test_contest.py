@@ -193,4 +193,3 @@ def test_never_more_than_a_share_is_left_out() -> None:
     for share in (0.12, 0.2, 0.4):
         found = trim(poisoned(share)[0], model(), 0.1)
         assert found.by_stream.get("pump-1", 0) <= 0.1 * 1400
-    assert trim(poisoned(0.12)[0], model(), 0.1).unsettled == ("pump-1",)

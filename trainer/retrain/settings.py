@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator
-from pydantic_settings import SettingsConfigDict
+from pydantic import BeforeValidator, Field, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from schemas.champion import GroupName
 from schemas.security import Security
 from schemas.settings import Duration, Settings
 
+#: Several texts: with ; between them, or a list in a file.
+Texts = Annotated[
+    tuple[str, ...], NoDecode, BeforeValidator(lambda given: _split(given) if isinstance(given, str) else given)
+]
+
 TABLE = "retrain"
 PREFIX = "RESIDUAL_RETRAIN_"
+
+
+def _split(given: object) -> object:
+    return tuple(part.strip() for part in given.split(";") if part.strip()) if isinstance(given, str) else given
 
 
 class StoreSettings(Settings):
@@ -36,8 +45,8 @@ class RetrainSettings(Security, StoreSettings):
     feedback_topic: str = Field("residual-feedback", description="topic of operators' verdicts, where there is one")
     silences_topic: str = Field("residual-silences", description="topic of silences, where there is one")
     drift_topic: str = Field("residual-drift", description="topic for what has drifted; made where missing")
-    calendars: list[str] = Field(
-        [], description="iCalendar files of planned stops, PATH or PATTERN=PATH: what is planned is not learned"
+    calendars: Texts = Field(
+        (), description="iCalendar files of planned stops, PATH or PATTERN=PATH, several with ; between them"
     )
     group_id: str = Field("residual", description="the detectors' consumer group: versions that it may need are kept")
     span: Duration = Field("14d", gt=0, validate_default=True, description="how far back from the newest reading")
@@ -47,7 +56,7 @@ class RetrainSettings(Security, StoreSettings):
     trim: float = Field(0.1, ge=0, lt=0.5, description="share of a stream's readings, the worst, left out at most")
     least: float = Field(0.3, gt=0, le=1, description="share of the readings that must be left to learn from")
     held_out: float = Field(0.2, gt=0, lt=0.9, description="newest share of them, for the contest only")
-    apart: list[str] = Field([], description="patterns of streams, of which each must not get worse")
+    apart: Texts = Field((), description="patterns of streams, with ; between them, of which each must not get worse")
     promote: Literal["auto", "manual", "never"] = Field(
         "auto", description="auto: what wins serves; manual: it is stored; never: nothing is stored"
     )

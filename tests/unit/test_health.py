@@ -199,7 +199,7 @@ def test_many_who_say_nothing_keep_nobody_out(server: HealthServer) -> None:
         for _ in range(20):
             began = time.monotonic()
             assert ask(server, "/healthz") == (200, "alive\n")
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < module.REQUEST_S / 2  # nobody waits until the silent ones are cut off
         serving = [thread for thread in threading.enumerate() if "process_request_thread" in thread.name]
         assert len(serving) <= module.MOST_CONNECTIONS + 1
     finally:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from image_data import SPECK, scenes
+from thorough import thorough
 
 from detector.adapters.folder import write_model
 from detector.adapters.images import read_images
@@ -16,6 +17,7 @@ from trainer.images.pipeline import learn_images
 from trainer.settings import FitSettings
 
 
+@thorough
 def test_of_images_the_page_shows_where_the_error_is(tmp_path: Path) -> None:
     np.savez(tmp_path / "normal.npz", x=scenes(120))
     np.savez(tmp_path / "faulty.npz", x=scenes(60, seed=5, faulty=range(30, 36)))

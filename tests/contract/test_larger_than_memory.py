@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from thorough import thorough
 
 from schemas.moment import SECOND_NS, format_time
 
@@ -76,6 +77,7 @@ def test_data_larger_than_memory_are_learned_from(path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the memory of a process's own")
+@thorough
 def test_the_bound_is_one_that_the_data_do_not_fit(path: Path) -> None:
     done = within(path, 1 << 40)
     assert done.returncode != 0

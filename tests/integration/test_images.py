@@ -11,6 +11,7 @@ from image_data import png, scenes
 from kafka import KafkaProducer
 from kafka_cluster import create_topic, read_all, unique
 from servers import Detector
+from thorough import thorough
 
 from detector.adapters.folder import read_model
 from detector.cli import main as detector
@@ -68,6 +69,7 @@ def test_the_main_job_on_a_camera(broker: Broker, tmp_path: Path) -> None:
     assert [value for _, _, value in read_all(broker.bootstrap, letters)] == [b"no picture"]
 
 
+@thorough
 def test_the_size_of_raw_images_is_told(broker: Broker, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     topic = create_topic(broker.bootstrap, unique("raw"), 1)
     publish(broker.bootstrap, topic, scenes(60), raw=True)

@@ -19,6 +19,7 @@ from batches import batch, flip, places, record, segment, send, varint
 from broker import Broker
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka_cluster import create_topic, unique
+from thorough import thorough
 from tiny_model import tiny_model
 
 from detector.adapters.folder import write_model
@@ -214,6 +215,7 @@ def test_a_damaged_batch_ends_the_process_unless_it_is_to_be_passed_over(ground:
     assert len(ground.letters()) == 1
 
 
+@thorough
 def test_a_disk_that_went_bad_while_the_broker_was_down(own_broker: Broker, tmp_path: Path) -> None:
     ground = Ground(own_broker, tmp_path)
     ground.send(*map(reading, range(6)))
@@ -227,6 +229,7 @@ def test_a_disk_that_went_bad_while_the_broker_was_down(own_broker: Broker, tmp_
     assert ground.committed() == 6
 
 
+@thorough
 def test_a_batch_whose_length_is_wrong(ground: Ground) -> None:
     """Then the broker itself does not find what follows; some of it is lost, and nothing stands still."""
     ground.send(*map(reading, range(4)))

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from obedience import Marked, Says, check, keep, said
 from pipeline import POLICY, CrashError, CrashingLog, fill, serve
+from thorough import examples
 from tiny_model import tiny_model
 
 import detector.service
@@ -69,7 +70,7 @@ class Planned(Succession):
 
 
 @pytest.mark.usefixtures("_looks_at_every_turn")
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     crowds(STREAMS),
     st.integers(1, 3),

@@ -275,7 +275,7 @@ def run(graph: bytes, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return score, error
 
 
-@pytest.mark.parametrize("reduction", few(REDUCTIONS[:2], REDUCTIONS), ids=str)
+@pytest.mark.parametrize("reduction", few(REDUCTIONS[:1], REDUCTIONS), ids=str)
 @pytest.mark.parametrize("name", MODELS)
 def test_the_graph_says_the_same(name: str, reduction: Reduction) -> None:
     whole, graph = served(name, reduction)
@@ -288,7 +288,7 @@ def test_the_graph_says_the_same(name: str, reduction: Reduction) -> None:
     assert b"Random" not in graph
 
 
-@pytest.mark.parametrize("reduction", few(REDUCTIONS[:2], REDUCTIONS), ids=str)
+@pytest.mark.parametrize("reduction", few(REDUCTIONS[:1], REDUCTIONS), ids=str)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_score_does_not_depend_on_its_batch(name: str, reduction: Reduction) -> None:
     _, graph = served(name, reduction)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import examples, thorough
 from trainer_data import normal, table, write_csv
 
 from detector.adapters import csv_file, overflow, parquet_file
@@ -119,7 +120,7 @@ CELL = st.sampled_from(["1", "2.5", "", "nan", "-3e2"])
 ROW = st.tuples(st.integers(0, 40), st.sampled_from(["m", "né", "k"]), CELL, CELL)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     st.lists(st.tuples(st.lists(ROW, min_size=1, max_size=30), st.booleans(), st.booleans()), min_size=1, max_size=3)
 )
@@ -189,6 +190,7 @@ def test_the_same_rows_and_windows_whether_they_lie_on_disk_or_not(context: str)
     assert sum(map(len, rows_by_stream(readings).values())) == len(readings)
 
 
+@thorough
 def test_the_same_model_and_the_same_scores_whether_data_lie_on_disk_or_not(tmp_path: Path) -> None:
     data = str(write_csv(tmp_path / "data.csv", table(normal(500), normal(300, seed=1), names=("a", "né"))))
     flags = ["--model", "pca", "--false-alarms", "1/100s"]

@@ -108,6 +108,7 @@ def test_what_cannot_be_started_from_is_one_clear_line(folder: Path, tmp_path: P
         read_ancestor(str(tmp_path / "m"), "dense")
 
 
+@thorough
 def test_several_streams_and_a_season(tmp_path: Path) -> None:
     with_season = settings(context="40s")
     learned = learn(table(normal(900), normal(900, seed=1)), with_season)
@@ -131,6 +132,7 @@ def test_another_window_is_inherited_or_made_do_with(tmp_path: Path) -> None:
     assert shorter.model.manifest.window == 16
 
 
+@thorough
 def test_what_is_solved_for_needs_no_start(tmp_path: Path) -> None:
     first = learn(table(normal(600, 3)), settings(model="pca+linear"))
     write_model(first.model, tmp_path / "m", {WEIGHTS: first.weights})

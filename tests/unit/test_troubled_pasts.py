@@ -10,6 +10,7 @@ import orjson
 import pytest
 from obedience import said
 from pipeline import MODEL_CHANNELS, POLICY, fill, rows, serve
+from thorough import thorough
 from tiny_model import tiny_model
 
 from detector import checkpoints
@@ -192,6 +193,7 @@ class Sizes(MemoryLog):
         super().commit(transaction, watch)
 
 
+@thorough
 def test_streams_that_move_by_the_hundred_thousand_fit_records() -> None:
     broker = MemoryBroker(1)
     names = [f"plant-7/line-{n % 40:02d}/sensor-{n:06d}" for n in range(100_000)]

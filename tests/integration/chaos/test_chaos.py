@@ -21,7 +21,7 @@ ALL = (*range(1, 17), *range(LATER + 1, LATER + 1 + len(LATER_KINDS)))
 
 #: Kinds that share little with each other.
 UNLIKE = (
-    "kill in replay", "zombie", "group", "broker killed", "connection cut", "other settings", "compacted", "crowded",
+    "kill in replay", "zombie", "group", "broker killed", "connection cut", "other settings",
 )  # fmt: skip
 
 SEEDS = ALL if THOROUGH else tuple(seed for seed in ALL if schedule(seed).kind in UNLIKE)

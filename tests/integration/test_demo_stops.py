@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from demo_process import burning, run, started
+from thorough import thorough
 
 
 def test_ctrl_c_in_a_fault_leaves_nothing_running(tmp_path: Path) -> None:
@@ -26,9 +27,13 @@ def test_ctrl_c_in_a_fault_leaves_nothing_running(tmp_path: Path) -> None:
     assert "It was stopped" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
-def test_a_wrong_flag_and_a_broker_that_is_not_there_are_one_line(tmp_path: Path) -> None:
+def test_a_wrong_flag_is_one_line(tmp_path: Path) -> None:
     code, said = run("--out", str(tmp_path), "--seconds", "1")
     assert (code, said.count("\n")) == (2, 1), said
     assert "--seconds 1" in said
+
+
+@thorough
+def test_a_broker_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     code, said = run("--out", str(tmp_path), "--bootstrap-servers", "127.0.0.1:1")
     assert (code, said.splitlines()[-1].startswith("demo: no Kafka broker answered")) == (75, True), said

@@ -35,7 +35,11 @@ def load_engine(settings: DetectorSettings) -> Engine:
 
 def engine_of(model: Model, settings: DetectorSettings) -> Engine:
     """A model's engine under these settings. Raises SettingsError."""
-    engine = Engine(model, policy(settings, model), settings.threads)
+    chosen = policy(settings, model)
+    try:
+        engine = Engine(model, chosen, settings.threads)
+    except ValueError as error:
+        raise SettingsError(f"--{str(error).replace('_', '-', 1)}") from None
     if settings.false_alarms is not None:
         engine.judge_by(engine.policy, settings.false_alarms)
         _say_where_too_rare(model, settings.false_alarms)
@@ -126,5 +130,7 @@ def policy(settings: DetectorSettings, model: Model) -> Policy:
         drift_after=settings.drift_after,
         drift_limit=settings.drift_limit,
         silent_after=settings.silent_after,
+        off_when=settings.off_when,
+        settle=settings.settle,
         lateness=settings.lateness,
     )

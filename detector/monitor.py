@@ -89,7 +89,7 @@ class Monitor(Observer):
         metrics, counts = self.metrics, scored.counts
         metrics.readings_received.inc(counts["received"])
         metrics.readings_scored.inc(counts["scored"])
-        for reason in ("late", "duplicate"):
+        for reason in ("late", "duplicate", "machine_off"):
             metrics.readings_dropped.labels(reason).inc(counts[reason])
         for kind in (
             "warming_up", "all_missing", "overflowed", "not_published", "gap_rows", "warm_ups", "released_early",

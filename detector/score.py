@@ -94,6 +94,7 @@ def score(
             other = _rehearse(others, before, table, batch, partitions) if others else None
             page.write(render(record, other, changed))
     waiting = f", {engine.waiting} still waiting, {counts['released_early']} released early" if kept else ""
+    waiting += f", {counts['machine_off']} while off" if counts["machine_off"] else ""
     log.info(
         "%d of %d readings scored (%d in warm-up, %d late, %d duplicate%s), %d incidents opened",
         counts["scored"], len(table), counts["warming_up"], counts["late"], counts["duplicate"], waiting, opened,

@@ -9,6 +9,7 @@ import orjson
 from pydantic import Field
 
 from schemas.frozen import Frozen
+from schemas.machine import MachineState
 from schemas.moment import format_time
 
 ALERT_VERSION = 1
@@ -62,6 +63,8 @@ class Ended(StrEnum):
     """An operator said that this is normal now."""
     EXPIRED = "expired"
     """It was open for as long as an incident may be."""
+    SWITCHED_OFF = "switched off"
+    """The machine was switched off: its readings say nothing of the incident any more."""
     FORGOTTEN = "forgotten"
     """The stream is no longer followed there: others needed its place, or it has moved to another partition."""
 
@@ -108,6 +111,9 @@ class AlertData(Frozen):
     )
     reopened: int = Field(0, description="how often the stream's incidents of this kind have come back lately")
     channels: tuple[ChannelShare, ...] = Field(description="the largest contributions, largest first")
+    machine_state: MachineState | None = Field(
+        None, description="what the stream's machine was doing; absent where no setting says how to know"
+    )
     model: str = Field(description="SHA-256 of the graph that scored")
     image: ImagePeak | None = Field(None, description="absent where the stream is no camera")
 
@@ -129,7 +135,7 @@ class Alert(Frozen):
         """Canonical JSON: sorted keys, no spaces, shortest floats, UTF-8; what is not known of a channel is absent."""
         document = self.model_dump()
         data = document["data"]
-        for name in ("image", "ended"):
+        for name in ("image", "ended", "machine_state"):
             if data[name] is None:
                 del data[name]
         for channel in data["channels"]:

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from schemas.champion import GroupName
 from schemas.errors import SettingsError
+from schemas.machine import OffWhen
 from schemas.moment import parse_duration, parse_time
 from schemas.promise import PromiseText
 from schemas.security import Security
@@ -204,6 +205,12 @@ class DetectorSettings(Security, Settings):
     )
     incident_n: int | None = Field(None, ge=1, le=64, description="… among this many newest ones; as many, of images 3")
     incident_quiet: int = Field(3, ge=1, le=64, description="normal readings in a row that resolve an incident")
+    off_when: OffWhen = Field(
+        "",
+        description="CHANNEL < NUMBER [and …] [for PATTERN of streams], several with ; between them: where this "
+        "holds a machine is off, and its readings are passed over",
+    )
+    settle: Duration = Field(0, description="a machine that was off is not judged for this long")
     silent_after: Duration | None = Field(
         None, description="a stream is silent after this, while others of its partition send; 0: never; as in training"
     )

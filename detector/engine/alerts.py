@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from detector.engine.incidents import TOP_CHANNELS, Change
 from detector.engine.sentence import Facts, sentence
 from schemas.alert import Alert, AlertData, ChannelShare, EventType, ImagePeak, Kind, Severity, incident_id
+from schemas.machine import MachineState
 from schemas.manifest import Manifest
 from schemas.moment import format_time
 from schemas.promise import DAY_S
@@ -68,9 +69,10 @@ class Evidence:
 
 
 def describe(
-    manifest: Manifest, change: Change, evidence: Evidence, *, partition: int, stream: str, index: int, time: int
-) -> Published:
-    """The alert about a change of an incident; ``time``: event time, ns."""
+    manifest: Manifest, change: Change, evidence: Evidence, *, partition: int, stream: str, index: int, time: int,
+    machine: MachineState | None = None,
+) -> Published:  # fmt: skip
+    """The alert about a change of an incident; ``time``: event time, ns; ``machine``: what it is doing."""
     incident = incident_id(manifest.group, stream, change.opening_kind, change.opened)
     period = evidence.return_period_s
     facts = Facts(
@@ -104,6 +106,7 @@ def describe(
             return_period_s=_short(period),
             reopened=change.reopened,
             channels=evidence.channels,
+            machine_state=machine,
             model=manifest.graph_sha256,
             image=evidence.image,
         ),

@@ -29,6 +29,7 @@ from detector.engine.alerts import Published
 from detector.engine.arrival import Arrived, arrive
 from detector.engine.assembly import NEVER, Fate, Times, judge
 from detector.engine.baseline import SLOW, Baselines, Turned, Usual, shift_s
+from detector.engine.gates import OFF, STATES, Gated, Gates
 from detector.engine.handover import Learned, handed_over
 from detector.engine.incidents import (
     ANOMALOUS,
@@ -58,13 +59,14 @@ from detector.engine.scorer import Scorer
 from detector.engine.seasons import Seasons
 from detector.engine.segments import Ints, Segments, histories, with_tails
 from detector.engine.sensors import Sensors
-from detector.engine.silence import Silences, limit_ns
+from detector.engine.silence import Silence, Silences, limit_ns
 from detector.engine.smoothing import smoothed, smoothing_weights
 from detector.engine.state import Saved, State, layout
 from detector.engine.streams import Streams
 from schemas.alert import Ended, EventType, Kind
 from schemas.command import Command
 from schemas.errors import ModelError
+from schemas.machine import MachineState, parse_off_when
 from schemas.moment import SECOND_NS
 
 #: Buckets of streams per partition: the unit in which state is saved.
@@ -74,6 +76,9 @@ BUCKETS = 256
 AHEAD_NS = 3600 * SECOND_NS
 
 ANOMALY = KINDS.index(Kind.ANOMALY)
+
+#: Kinds of incidents that are about what a machine does while it is on.
+OF_VALUES = tuple(KINDS.index(kind) for kind in (Kind.ANOMALY, Kind.STUCK, Kind.MISSING, Kind.RANGE))
 
 #: Spreads from what is usual at which a channel is away.
 AWAY = 4.0
@@ -135,6 +140,15 @@ class _Batch:
     """Of the sorted readings."""
     fate: Fate
     """Of the sorted readings."""
+    newest: Times
+    """``[U]``: each stream's newest time before, of readings that were passed over too."""
+    gated: Gated
+    """Of the sorted readings."""
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """Sorted readings ``[N]`` that are scored."""
+        return self.fate.accepted & ~self.gated.passed
 
 
 class Engine:
@@ -166,7 +180,7 @@ class Engine:
         self._sensors = Sensors(manifest.channels)
         self._given = 0
         self._go_by(policy or Policy.usual(manifest.smoothing_span))
-        self._reporter = Reporter(model, self.scorer, self.streams, self.state, self._weights)
+        self._reporter = Reporter(model, self.scorer, self.streams, self.state, self._weights, self._gates)
         #: CPU-bound seconds by stage since the start, for benchmarks and metrics; decides nothing
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
@@ -174,15 +188,15 @@ class Engine:
         """Go by another policy and another promise (None: the model's own) from the next reading on.
 
         What is remembered stays, and what waits in the reorder buffer is lost by none. Raises ValueError where the
-        promise cannot be read.
+        promise cannot be read, or where ``off_when`` names a channel that the model does not have.
         """
         model = self._learned if false_alarms is None else promising(self._learned, false_alarms)
         if model.manifest.calibration != self.model.manifest.calibration:
             self.streams.judge_by(model.streams, model.manifest.calibration.threshold)
             self.model = model
-            self._reporter = Reporter(model, self.scorer, self.streams, self.state, self._weights)
         self.false_alarms = false_alarms
         self._go_by(policy)
+        self._reporter = Reporter(model, self.scorer, self.streams, self.state, self._weights, self._gates)
 
     def _go_by(self, policy: Policy) -> None:
         manifest = self.model.manifest
@@ -190,6 +204,10 @@ class Engine:
         self.baselines = Baselines(policy, self.interval_ns)
         self._lateness_ns = round(policy.lateness * SECOND_NS)
         silent_ns = limit_ns(policy.silent_after, manifest.silent_after_s, self.interval_ns)
+        rules = parse_off_when(policy.off_when)
+        if rules and manifest.frame is not None:
+            raise ValueError("off_when compares channels with numbers: images have no such channels")
+        self._gates = Gates(rules, manifest.channel_names, round(policy.settle * SECOND_NS))
         self._silences = Silences(silent_ns + self._lateness_ns if silent_ns else 0, AHEAD_NS)
         self._capacity = capacity(self._lateness_ns, self.interval_ns, self._values)
 
@@ -216,7 +234,12 @@ class Engine:
         clocked = self._clocks(batch, out)
         self.seconds["decide"] += time.perf_counter() - began
         for rows in self._rounds(batch):
-            self._round(batch, rows, out)
+            off = batch.gated.passed[rows]
+            if off.any():
+                self._switched_off(batch, rows[off], out)
+                rows = rows[~off]
+            if len(rows):
+                self._round(batch, rows, out)
         self._carry(batch, out, silent, clocked)
         published = [
             replace(p, record=dump_record(self.state, self.streams.of_partition(p.partition)[p.stream]))
@@ -260,16 +283,25 @@ class Engine:
     def _sorted(self, given: _Given, counts: Counter[str]) -> _Batch:
         order = np.argsort(given.slots, kind="stable")
         segments = Segments.of(given.slots[order])
-        fate = judge(segments, given.times[order], self.state.time[segments.slots])
+        times = given.times[order]
+        newest = np.maximum(self.state.time[segments.slots], self.state.gate_time[segments.slots])
+        fate = judge(segments, times, newest)
+        gated = Gated.none(len(order), self.state.size)
+        if self._gates:
+            names, values = self.streams.names, given.values[order]
+            gated = self._gates.follow(self.state, names, segments, fate.accepted, times, values)
+        counts["machine_off"] += int(gated.passed.sum())
         counts["late"] += int(fate.late.sum())
         counts["duplicate"] += int(fate.duplicate.sum())
-        return _Batch(given.number, given.slots, given.times, given.known, given.values, order, segments, fate)
+        return _Batch(
+            given.number, given.slots, given.times, given.known, given.values, order, segments, fate, newest, gated
+        )
 
     def _nothing_yet(self, arrived: _Given, batch: _Batch, counts: Counter[str]) -> Scored:
         n, C = len(batch.slots), self._channels
         # an incident that was open before a stream's first reading, for readings that are dropped
         alert = (self.state.opened[batch.slots] != NEVER).any(axis=1)
-        whole = bool(batch.fate.accepted.all())
+        whole = bool(batch.kept.all())
         error, expected = (
             np.empty((n, C), np.float32) if whole else np.full((n, C), np.nan, np.float32) for _ in range(2)
         )
@@ -277,17 +309,20 @@ class Engine:
         return Scored(arrived.slots, batch.number, batch.slots, *nothing, alert, error, expected, [], counts)
 
     def _rounds(self, batch: _Batch) -> Iterator[Ints]:
-        """Accepted readings, as places in the sorted batch, by the turn of their stream."""
+        """Accepted readings, as places in the sorted batch, by the turn of their stream; what is passed over apart."""
         rows = np.flatnonzero(batch.fate.accepted)
         if not len(rows):
             return
-        if not self.baselines.move:
+        off = batch.gated.passed[rows]
+        if not self.baselines.move and not off.any():
             yield rows
             return
         order = batch.order[rows]
         segments = Segments.of(batch.slots[order])
-        turns = self.baselines.turns(batch.times[order])
-        new = turns != segments.previous(turns, turns[segments.first])
+        new = off != segments.previous(off, off[segments.first])
+        if self.baselines.move:
+            turns = self.baselines.turns(batch.times[order])
+            new |= turns != segments.previous(turns, turns[segments.first])
         if not new.any():
             yield rows
             return
@@ -295,6 +330,20 @@ class Engine:
         rank -= rank[segments.first][segments.of_row]
         by_rank = np.argsort(rank, kind="stable")
         yield from np.split(rows[by_rank], np.flatnonzero(np.diff(rank[by_rank])) + 1)
+
+    def _switched_off(self, batch: _Batch, rows: Ints, out: Scored) -> None:
+        """Close what is open about the values of streams whose readings, these sorted ones, are passed over."""
+        segments = Segments.of(batch.slots[batch.order[rows]])
+        opened = self.state.opened
+        for slot, row in zip(segments.slots.tolist(), rows[segments.first].tolist(), strict=True):
+            index = int(batch.order[row])
+            for k in OF_VALUES:
+                if opened[slot, k] == NEVER:
+                    continue
+                time = int(batch.times[index])
+                change = close(self.state, slot, KINDS[k], time, Ended.SWITCHED_OFF, wait=False)
+                out.published.append(self._reporter.of_switch(slot, index, time, change))
+        out.alert[batch.order[rows]] = (opened[segments.slots] != NEVER).any(axis=1)[segments.of_row]
 
     # -- one round -------------------------------------------------------------------------------------------------
 
@@ -659,6 +708,8 @@ class Engine:
         accepted = np.zeros(len(batch.slots), bool)
         accepted[batch.order] = batch.fate.accepted
         told = state.opened[: state.size, column] != NEVER
+        machine = np.empty(len(batch.slots), np.uint8)
+        machine[batch.order] = batch.gated.state
         partition_of = np.array([self.streams.partitions[slot] for slot in batch.segments.slots.tolist()])
         of_row = np.empty(len(batch.slots), np.int64)
         of_row[batch.order] = partition_of[batch.segments.of_row]
@@ -667,20 +718,29 @@ class Engine:
             members = self.streams.expected(partition)
             if len(members) < len(self.streams.of_partition(partition)):  # some have moved to other partitions
                 rows = rows[np.isin(batch.slots[rows], members)]
-            events = self._silences.follow(state, members, batch.slots[rows], batch.known[rows], rows, told)
+            events = self._silences.follow(
+                state, members, batch.slots[rows], batch.known[rows], rows, told,
+                machine[rows] == OFF, batch.gated.before,
+            )  # fmt: skip
             for event in events:
                 one = Segments.of(np.array([event.slot]))
                 marks = silence_marks(event.silent, event.newest)
                 _, changes = follow(self.policy, marks, one, np.array([event.time]), state)
                 for change in changes:
-                    out.published.append(self._reporter.of_silence(event, change))
+                    out.published.append(self._reporter.of_silence(event, change, self._machine(event, machine)))
                 found.setdefault(event.slot, []).append((event.index, event.silent))
         return found
+
+    def _machine(self, silence: Silence, machine: NDArray[np.uint8]) -> MachineState | None:
+        """What the machine of a stream does that is back, or did that fell silent: it was on, else none would tell."""
+        if not silence.silent:
+            return STATES[machine[silence.index]]
+        return MachineState.ON if self._gates.gated(self.streams.names[silence.slot]) else None
 
     def _clocks(self, batch: _Batch, out: Scored) -> NDArray[np.bool_]:
         """Whether an incident of its clock is open after each reading, sorted ``[N]``, dropped ones among them."""
         segments, times = batch.segments, batch.times[batch.order]
-        mark = clocks.follow(self.state, segments, times, batch.fate, self.state.time[segments.slots])
+        mark = clocks.follow(self.state, segments, times, batch.fate, batch.newest)
         column = KINDS.index(Kind.CLOCK)
         if not mark.on.any() and not (self.state.opened[segments.slots, column] != NEVER).any():
             return np.zeros(len(times), bool)
@@ -688,16 +748,15 @@ class Engine:
         highest = self._dated(batch, times)
         is_open, changes = follow(self.policy, clock_marks(mark, highest), segments, highest, self.state)
         for change in changes:
-            slot = int(segments.slots[segments.of_row[change.row]])
+            slot, state = int(segments.slots[segments.of_row[change.row]]), STATES[batch.gated.state[change.row]]
             back = int(mark.back[segments.latest(mark.on)[change.row]]) if mark.on.any() else 0
-            out.published.append(
-                self._reporter.of_clock(slot, int(batch.order[change.row]), int(highest[change.row]), change, back)
-            )
+            index, time = int(batch.order[change.row]), int(highest[change.row])
+            out.published.append(self._reporter.of_clock(slot, index, time, change, back, state))
         return is_open
 
     def _dated(self, batch: _Batch, times: Times) -> Times:
         accepted = batch.segments.latest(batch.fate.accepted)
-        before = self.state.time[batch.segments.slots][batch.segments.of_row]
+        before = batch.newest[batch.segments.of_row]
         return np.where(accepted >= 0, times[accepted], before)
 
     def _carry(
@@ -791,7 +850,7 @@ class Engine:
         members = self.streams.of_partition(partition)
         slots = np.fromiter(members.values(), np.int64, len(members))
         waiting = self.state.wait_time[slots].max(axis=1, initial=NEVER)
-        return list(members), np.maximum(self.state.time[slots], waiting)
+        return list(members), np.maximum(np.maximum(self.state.time[slots], self.state.gate_time[slots]), waiting)
 
     # -- state -----------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from detector.engine.assembly import NEVER, Times
 from detector.engine.segments import Ints, Segments
 from schemas.alert import Ended, EventType, Kind
 from schemas.frozen import Frozen
+from schemas.machine import OffWhen
 from schemas.moment import SECOND_NS
 
 #: Flags of readings. CALM: below the release level before smoothing. FADING: calm, but what came before it keeps the
@@ -86,6 +87,10 @@ class Policy(Frozen):
     silent_after: float | None = Field(
         None, ge=0, description="a stream is silent after this; 0: never; null: as learned"
     )
+    off_when: OffWhen = Field(
+        "", description="readings for which this holds are of a machine that is off; '': none are"
+    )
+    settle: float = Field(0, ge=0, le=1e9, description="a machine that was off is not judged for this long")
     lateness: float = Field(0, ge=0, le=1e9, description="a reading waits until its stream is so far past it")
 
     @model_validator(mode="after")

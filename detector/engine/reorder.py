@@ -75,7 +75,9 @@ class Memory(Protocol):
     """Where the arrays lie: row ``slot`` of each is a stream's. Places are taken in no particular order."""
 
     time: Times
-    """``[S]``: the newest released time."""
+    """``[S]``: the newest time that was released and scored."""
+    gate_time: Times
+    """``[S]``: the newest one that was released and passed over, see ``gates``."""
     wait_time: Times
     """``[S, K]``: times of the readings that wait; NEVER: a free place."""
     wait_value: Floats
@@ -158,7 +160,8 @@ def reorder(
 
 
 def _arrivals(memory: Memory, segments: Segments, times: Times, lateness_ns: int) -> _Arrivals:
-    waiting, newest = memory.wait_time[segments.slots], memory.time[segments.slots]
+    waiting = memory.wait_time[segments.slots]
+    newest = np.maximum(memory.time[segments.slots], memory.gate_time[segments.slots])
     # (what is dropped raises no newest time: it is never after it)
     before = np.maximum(newest, waiting.max(axis=1, initial=NEVER))
     highest = running_max(segments, times, before)

@@ -13,6 +13,7 @@ from detector.engine.arrival import Arrived
 from detector.engine.assembly import NEVER
 from detector.engine.attribution import smoothed_error
 from detector.engine.baseline import STEPPED, Turned
+from detector.engine.gates import Gates
 from detector.engine.incidents import TOP_CHANNELS, Change
 from detector.engine.model import Model
 from detector.engine.pictures import image_peak
@@ -21,6 +22,7 @@ from detector.engine.silence import Silence
 from detector.engine.state import State
 from detector.engine.streams import Streams
 from schemas.alert import EventType, ImagePeak, Kind
+from schemas.machine import MachineState
 from schemas.moment import SECOND_NS
 
 Floats = NDArray[np.float32]
@@ -53,9 +55,10 @@ class Reporter:
     """Makes alerts of changes."""
 
     def __init__(
-        self, model: Model, scorer: Scorer, streams: Streams, state: State, weights: NDArray[np.float64]
+        self, model: Model, scorer: Scorer, streams: Streams, state: State, weights: NDArray[np.float64], gates: Gates
     ) -> None:
         self._weights = weights
+        self.gates = gates
         self._manifest, self._scorer, self._streams, self._state = model.manifest, scorer, streams, state
 
     def of_reading(self, seen: Seen, change: Change, which: NDArray[np.bool_] | None) -> Published:
@@ -71,24 +74,34 @@ class Reporter:
             return self._publish(slot, seen, change, self._drifted(seen, change, slot, u))
         return self._publish(slot, seen, change, self._broken(seen, change, u, which))
 
-    def of_silence(self, silence: Silence, change: Change) -> Published:
-        """A stream fell silent or is back."""
+    def of_silence(self, silence: Silence, change: Change, machine: MachineState | None) -> Published:
+        """A stream fell silent or is back; ``machine``: what it was doing when it last sent."""
         slot = silence.slot
         return describe(
             self._manifest, change, Evidence(), partition=self._streams.partitions[slot],
-            stream=self._streams.names[slot], index=silence.index, time=silence.time,
+            stream=self._streams.names[slot], index=silence.index, time=silence.time, machine=machine,
         )  # fmt: skip
 
-    def of_clock(self, slot: int, index: int, time: int, change: Change, back_ns: int) -> Published:
+    def of_clock(
+        self, slot: int, index: int, time: int, change: Change, back_ns: int, machine: MachineState | None
+    ) -> Published:
         """A stream's clock was set back, or has caught up; ``time``: of its newest reading that counted."""
         facts = {"set_back_s": back_ns / SECOND_NS} if back_ns else None
         return describe(
             self._manifest, change, Evidence(facts=facts), partition=self._streams.partitions[slot],
-            stream=self._streams.names[slot], index=index, time=time,
+            stream=self._streams.names[slot], index=index, time=time, machine=machine,
         )  # fmt: skip
 
     def of_order(self, slot: int, change: Change) -> Published:
         """A change that an operator brought."""
+        time, machine = int(self._state.time[slot]), self.gates.state_of(self._state, slot, self._streams.names[slot])
+        return self._of_no_score(slot, -1, time, change, machine)
+
+    def of_switch(self, slot: int, index: int, time: int, change: Change) -> Published:
+        """The machine was switched off."""
+        return self._of_no_score(slot, index, time, change, MachineState.OFF)
+
+    def _of_no_score(self, slot: int, index: int, time: int, change: Change, machine: MachineState | None) -> Published:
         loc, scale = self._streams.scaling(np.array([slot]))
         named = list(change.named)
         raw = self._state.raw[slot]
@@ -100,7 +113,7 @@ class Reporter:
         )
         return describe(
             self._manifest, change, evidence, partition=self._streams.partitions[slot],
-            stream=self._streams.names[slot], index=-1, time=int(self._state.time[slot]),
+            stream=self._streams.names[slot], index=index, time=time, machine=machine,
         )  # fmt: skip
 
     # -- the kinds -------------------------------------------------------------------------------------------------
@@ -212,10 +225,11 @@ class Reporter:
     # -- parts -----------------------------------------------------------------------------------------------------
 
     def _publish(self, slot: int, seen: Seen, change: Change, evidence: Evidence) -> Published:
-        arrived = seen.arrived
+        arrived, stream = seen.arrived, self._streams.names[slot]
         return describe(
             self._manifest, change, evidence, partition=self._streams.partitions[slot],
-            stream=self._streams.names[slot], index=int(arrived.index[change.row]), time=int(arrived.times[change.row]),
+            stream=stream, index=int(arrived.index[change.row]), time=int(arrived.times[change.row]),
+            machine=MachineState.ON if self.gates.gated(stream) else None,
         )  # fmt: skip
 
     def _period(self, slot: int, change: Change) -> float | None:

@@ -122,6 +122,7 @@ class _Words:
             Ended.EXPIRED: lambda: (
                 f"{self._what()} not back to normal after {self._lasted}, as long as an incident may stay open: closed"
             ),
+            Ended.SWITCHED_OFF: lambda: f"the machine was switched off; what was open for {self._lasted} is closed",
             Ended.FORGOTTEN: lambda: f"no longer followed here; what was open for {self._lasted} is closed",
         }
         said = over[facts.ended]() if facts.ended is not None else self._open()

@@ -9,6 +9,9 @@ before the others have been there for a limit; and a single reading from the far
 time of the second newest witness, so that one clock that runs ahead makes nobody silent; or the newest's, less
 ``ahead``, so that the last survivor still tells: further ahead than that no clock is believed at all.
 
+A stream whose machine was off with its newest reading (see ``gates``) is not expected to send, however it is for the
+clock.
+
 Only a stream that has itself been a witness can fall silent: one that reports less often than the limit, or was there
 for a moment, never was expected.
 
@@ -106,14 +109,23 @@ class Silences:
         self._limit, self._ahead = limit_ns, ahead_ns
 
     def follow(
-        self, memory: Memory, members: Ints, slots: Ints, times: Times, index: Ints, told: Bools
+        self,
+        memory: Memory,
+        members: Ints,
+        slots: Ints,
+        times: Times,
+        index: Ints,
+        told: Bools,
+        off: Bools | None = None,
+        were_off: Bools | None = None,
     ) -> list[Silence]:
         """Who fell silent or came back, in the order of the readings that showed it.
 
         Of one partition: ``members``, the slots of all of its streams; ``slots``, ``times`` and ``index`` ``[m]`` of
         the accepted readings, in order of arrival, and the place of each in the batch; the times are the newest known
-        ones of their streams. ``told`` ``[S]``: who counts as silent at present. Call it before ``memory.time`` knows
-        of these readings; its own arrays it brings up to date.
+        ones of their streams. ``told`` ``[S]``: who counts as silent at present. ``off`` ``[m]``: the machine was off
+        with a reading; ``were_off`` ``[S]``: with the newest before the batch; None: none was. Call it before
+        ``memory.time`` knows of these readings; its own arrays it brings up to date.
         """
         if not self._limit or not len(slots):
             return []
@@ -127,7 +139,12 @@ class Silences:
         witness = np.empty(len(slots), dtype=bool)
         witness[order] = grown
         due = clock.after(slots, times, witness, self._ahead) - self._limit
-        stays = _stays(memory, newest, members, segments, order, times[order], known, segments.latest(grown) >= 0, due)
+        off = np.zeros(len(slots), bool) if off is None else off[order]
+        were_off = np.zeros(len(told), bool) if were_off is None else were_off
+        stays = _stays(
+            memory, newest, members, segments, order, times[order], known & ~were_off[segments.slots],
+            ((segments.latest(grown) >= 0) | known[segments.of_row]) & ~off, due, were_off,
+        )  # fmt: skip
         falls = self._falls(stays, due)
         memory.silence_newest[segments.slots] = times[order][segments.last]
         open_ones = told[slots]
@@ -201,27 +218,28 @@ def _stays(
     place: Ints,
     times: Times,
     known: Bools,
-    grown: Bools,
+    expected: Bools,
     due: Times,
+    were_off: Bools,
 ) -> _Stays:
     """All stays of streams that may have fallen silent: of those in the batch, and of the others whose time is near.
 
     ``newest`` ``[S]``: each stream's newest time before the batch. Readings by stream: ``place`` ``[m]`` in order of
-    arrival, ``times`` ``[m]``; ``grown`` ``[m]``: a witness in the batch up to then; ``known`` ``[U]``: before.
+    arrival, ``times`` ``[m]``; ``expected`` ``[m]``: to send again after it; ``known`` ``[U]``: before the batch.
     """
     end = len(place)
     following = np.append(place[1:], end)
     following[segments.last] = end
     slots = segments.slots
     absent = members[(newest[members] >= due[0]) & (newest[members] < due[-1])]
-    absent = absent[(memory.silence_witness[absent] != NEVER) & ~np.isin(absent, slots)]
+    absent = absent[(memory.silence_witness[absent] != NEVER) & ~were_off[absent] & ~np.isin(absent, slots)]
     zeros, ends = np.zeros(len(absent), np.int64), np.full(len(absent), end)
     return _Stays(
         np.concatenate([slots[segments.of_row], slots, absent]),
         np.concatenate([times, newest[slots], newest[absent]]),
         np.concatenate([place + 1, np.zeros(len(slots), np.int64), zeros]),
         np.concatenate([following, place[segments.first], ends]),
-        np.concatenate([grown | known[segments.of_row], known, np.ones(len(absent), bool)]),
+        np.concatenate([expected, known, np.ones(len(absent), bool)]),
     )
 
 

@@ -9,7 +9,7 @@ Sections, in memory and in bytes alike:
 * ``passing`` — what belongs to them in memory alone.
 * ``season`` — what is usual at which time (empty: the model knows no season). Owned by no model.
 * ``baseline`` — what the level and spread of each stream are now. Owned by no model.
-* ``sensors`` — runs of equal and of missing values, clocks that were set back, silence. Owned by no model.
+* ``sensors`` — runs of equal and of missing values, clocks that were set back, silence, gates. Owned by no model.
 * ``model`` — derived from the tail and the model: recent scores and flags.
 * ``incident`` — the open incidents of each stream.
 
@@ -30,7 +30,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from detector.engine import baseline, clocks, incidents, reorder, seasons, sensors, silence
+from detector.engine import baseline, clocks, gates, incidents, reorder, seasons, sensors, silence
 from detector.engine.assembly import NEVER
 from detector.engine.incidents import UNSCORED
 from schemas.errors import ModelError
@@ -64,7 +64,7 @@ def layout(
         "passing": reorder.passing_fields(0),
         "season": seasons.fields(season, channels),
         "baseline": baseline.fields(sensed),
-        "sensors": {**sensors.fields(sensed), **clocks.fields(), **silence.fields()},
+        "sensors": {**sensors.fields(sensed), **clocks.fields(), **silence.fields(), **gates.fields()},
         "model": {
             "scores": ((scores,), f64, np.nan),
             "judged": ((scores,), f64, np.nan),
@@ -132,6 +132,8 @@ class State:
         self.silence_newest: NDArray[np.int64]
         self.silence_since: NDArray[np.int64]
         self.silence_witness: NDArray[np.int64]
+        self.gate_off: NDArray[np.int64]
+        self.gate_time: NDArray[np.int64]
         self.season_bin: NDArray[np.int64]
         self.season_base: NDArray[np.float32]
         self.season_step: NDArray[np.float32]

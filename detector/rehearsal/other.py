@@ -10,7 +10,7 @@ DECIDING = tuple(
     name
     for name in DetectorSettings.model_fields
     if name.startswith(("incident_", "shift_", "drift_"))
-    or name in ("lateness", "false_alarms", "unseen_readings", "silent_after")
+    or name in ("lateness", "false_alarms", "unseen_readings", "silent_after", "off_when", "settle")
 )
 
 

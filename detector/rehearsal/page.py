@@ -125,6 +125,8 @@ def _verdict(record: Record) -> Iterable[str]:
         )
     if dropped := record.counts["late"] + record.counts["duplicate"]:
         yield f'<p class="warning">{plural(dropped, "reading")} came late or twice and would have been dropped.</p>'
+    if off := record.counts["machine_off"]:
+        yield f"<p>{plural(off, 'reading')} came while the machine was off or starting (--off-when): passed over.</p>"
     if record.waiting:
         yield (
             f'<p class="warning">{plural(record.waiting, "reading")} at the end of the data would still have waited '

@@ -29,7 +29,9 @@ FAST = Policy(
 )  # fmt: skip
 #: Scores and anomalies, and no more.
 PLAIN = POLICY.model_copy(update={"shift_after": 0.0, "drift_after": 0.0, "silent_after": 0.0, "update_after": 1e6})
-POLICIES = st.sampled_from([POLICY, FAST])
+#: Machines that are off half of the time, and one whose rule needs two channels.
+GATED = FAST.model_copy(update={"off_when": "c0 > 1 for a; c1 < -1 and c2 < 0 for never-*", "settle": 2.0})
+POLICIES = st.sampled_from([POLICY, FAST, GATED])
 NAMES = ("a", "b", "never-seen")
 
 

@@ -18,7 +18,10 @@ from detector.engine.readings import Readings
 from schemas.alert import Kind
 
 MODEL = tiny_model(threshold=1.0)
-POLICY = Policy(k=2, n=3, quiet=3, unseen=20, silent_after=8, shift_after=24, trial_after=20, flap_after=60)
+POLICY = Policy(
+    k=2, n=3, quiet=3, unseen=20, silent_after=8, shift_after=24, trial_after=20, flap_after=60,
+    off_when="c0 > 3 for a; c0 < -2 and c1 < 0 for b", settle=1,
+)  # fmt: skip
 STREAMS = ("a", "b", "c", "d", "never-seen")
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from schemas.frame import Frame
 from schemas.frozen import Frozen
+from schemas.machine import OffWhen
 from schemas.promise import DEFAULT, PromiseText
 
 #: Version 2 named the hash of the graph only; such folders are still read, except where a signature is asked for.
@@ -145,6 +146,8 @@ class Manifest(Frozen):
     silent_after_s: float | None = Field(
         None, gt=0, description="seconds after which a stream is silent, as its usual pauses say; null: unknown"
     )
+    off_when: OffWhen = Field("", description="where this holds a machine is off; see the setting of this name")
+    settle_s: float = Field(0, ge=0, description="seconds after which a machine that was off is judged")
     season: Season | None = Field(None, description="context: what is usual at this time; null: the graph has none")
     score: str = Field("residual of the newest reading", description="what a raw score is made of")
     smoothing_span: float = Field(1, ge=1, description="span of the moving average of raw scores; 1 is none")

@@ -205,12 +205,14 @@ class DetectorSettings(Security, Settings):
     )
     incident_n: int | None = Field(None, ge=1, le=64, description="… among this many newest ones; as many, of images 3")
     incident_quiet: int = Field(3, ge=1, le=64, description="normal readings in a row that resolve an incident")
-    off_when: OffWhen = Field(
-        "",
+    off_when: OffWhen | None = Field(
+        None,
         description="CHANNEL < NUMBER [and …] [for PATTERN of streams], several with ; between them: where this "
-        "holds a machine is off, and its readings are passed over",
+        "holds a machine is off, and its readings are passed over; '': none is ever off; as in training",
     )
-    settle: Duration = Field(0, description="a machine that was off is not judged for this long")
+    settle: Duration | None = Field(
+        None, description="a machine that was off is not judged for this long; as in training"
+    )
     silent_after: Duration | None = Field(
         None, description="a stream is silent after this, while others of its partition send; 0: never; as in training"
     )

@@ -53,6 +53,8 @@ def draft_manifest(
         window=data.window,
         interval_s=data.interval_ns / SECOND_NS,
         silent_after_s=silent_after((table.times[rows] for rows in rows_by_stream(table).values()), data.interval_ns),
+        off_when=settings.off_when,
+        settle_s=settings.settle,
         season=data.season,
         score=score,
         smoothing_span=settings.smoothing_span,

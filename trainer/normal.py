@@ -36,6 +36,7 @@ class Drop(StrEnum):
     INCIDENT = "incident"
     SILENCED = "silenced"
     PLANNED = "planned"
+    OFF = "machine off"
     EMPTY = "empty"
     TRIMMED = "standing out"
 
@@ -58,8 +59,9 @@ class Normal:
 
     @property
     def share(self) -> float:
-        """Part of the readings that is left."""
-        return len(self.kept) / max(len(self.kept) + sum(self.dropped.values()), 1)
+        """Part of the readings that is left, of those of machines that were on."""
+        there = len(self.kept) + sum(count for drop, count in self.dropped.items() if drop is not Drop.OFF)
+        return len(self.kept) / max(there, 1)
 
 
 def of_incidents(incidents: Iterable[PastIncident], margin: int) -> dict[str, dict[Drop, Spans]]:

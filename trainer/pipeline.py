@@ -29,6 +29,7 @@ from trainer.data import Prepared, prepare
 from trainer.export import gate, to_onnx
 from trainer.fit import Curve, fit, mean_square_error
 from trainer.graph import SCORES, Graph
+from trainer.machine import running
 from trainer.manifests import draft_manifest, finished, single
 from trainer.models import Architecture, default_window
 from trainer.report import Report, collect, of_sensors
@@ -85,6 +86,7 @@ def learn(
         settings = settings.model_copy(update={"model": read_model(settings.init_from).manifest.model})
     if settings.window is None and settings.init_from is not None:
         settings = settings.model_copy(update={"window": _inherited_window(settings)})
+    table = running(table, settings.off_when, settings.settle, say)
     make = chosen if settings.model == AUTO else drafted
     draft = make(table, settings, catalogue, say)
     calibrated = calibrate(draft.model, table, draft.data, settings.false_alarms, whole=_as_good_as_new(draft))

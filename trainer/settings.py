@@ -10,6 +10,7 @@ from pydantic_settings import SettingsConfigDict
 
 from schemas.champion import GroupName
 from schemas.errors import SettingsError
+from schemas.machine import OffWhen
 from schemas.moment import parse_duration
 from schemas.promise import DEFAULT, PromiseText
 from schemas.security import Security
@@ -26,7 +27,7 @@ AUTO = "auto"
 #: Settings that say nothing to the other kind of data.
 SENSORS_ONLY = frozenset({
     "channels", "window", "score", "context", "mask_channels", "scale_floor", "error_floor", "patience",
-    "stream_field", "timestamp_field", "values_field",
+    "stream_field", "timestamp_field", "values_field", "off_when", "settle",
 })  # fmt: skip
 IMAGES_ONLY = frozenset({"shift", "brightness", "region", "measures", "top", "frame"})
 
@@ -45,6 +46,12 @@ class FitSettings(Security, Settings):
     group: GroupName = Field("default", description="group of streams that the model is for")
     stream: str = Field("default", min_length=1, max_length=1024, description="stream of a file that names none")
     channels: str | None = Field(None, description="TOML file with a [[channel]] each: name, unit, min, max, weight …")
+    off_when: OffWhen = Field(
+        "",
+        description="sensors: CHANNEL < NUMBER [and …] [for PATTERN of streams], several with ; between them: where "
+        "this holds a machine is off, and nothing is learned nor judged",
+    )
+    settle: Duration = Field(0, description="sensors: a machine that was off is not learned nor judged for this long")
     epochs: int = Field(60, ge=1, description="passes over the data, at most; images: as many as 1000 steps take")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of everything random: the same seed, the same model")
     window: int | None = Field(None, ge=1, le=4096, description="readings in a window; the architecture's own default")

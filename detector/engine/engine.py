@@ -204,10 +204,11 @@ class Engine:
         self.baselines = Baselines(policy, self.interval_ns)
         self._lateness_ns = round(policy.lateness * SECOND_NS)
         silent_ns = limit_ns(policy.silent_after, manifest.silent_after_s, self.interval_ns)
-        rules = parse_off_when(policy.off_when)
+        rules = parse_off_when(manifest.off_when if policy.off_when is None else policy.off_when)
         if rules and manifest.frame is not None:
             raise ValueError("off_when compares channels with numbers: images have no such channels")
-        self._gates = Gates(rules, manifest.channel_names, round(policy.settle * SECOND_NS))
+        settle_s = manifest.settle_s if policy.settle is None else policy.settle
+        self._gates = Gates(rules, manifest.channel_names, round(settle_s * SECOND_NS))
         self._silences = Silences(silent_ns + self._lateness_ns if silent_ns else 0, AHEAD_NS)
         self._capacity = capacity(self._lateness_ns, self.interval_ns, self._values)
 

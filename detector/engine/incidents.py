@@ -87,10 +87,12 @@ class Policy(Frozen):
     silent_after: float | None = Field(
         None, ge=0, description="a stream is silent after this; 0: never; null: as learned"
     )
-    off_when: OffWhen = Field(
-        "", description="readings for which this holds are of a machine that is off; '': none are"
+    off_when: OffWhen | None = Field(
+        None, description="a machine is off where this holds; '': none is; null: as in training"
     )
-    settle: float = Field(0, ge=0, le=1e9, description="a machine that was off is not judged for this long")
+    settle: float | None = Field(
+        None, ge=0, le=1e9, description="a machine that was off is not judged for this long; null: as in training"
+    )
     lateness: float = Field(0, ge=0, le=1e9, description="a reading waits until its stream is so far past it")
 
     @model_validator(mode="after")

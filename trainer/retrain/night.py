@@ -35,7 +35,7 @@ from schemas.manifest import Channel
 from schemas.promise import DAY_S
 from trainer.data import read_catalogue
 from trainer.models import MODELS, PLUS
-from trainer.normal import normal
+from trainer.normal import Drop, normal
 from trainer.page import PAGE_FILE, render
 from trainer.page.contest import CONTEST_PAGE, contenders_in_words, render_contest
 from trainer.pipeline import Learned, learn
@@ -110,7 +110,9 @@ def retrain(settings: RetrainSettings, fitting: FitSettings, say: Say = lambda _
     with ExitStack() as stack:
         champion = store.champion(settings.group)
         served = stack.enter_context(_served(store, settings.group, champion, say))
+        fitting = fitting.model_copy(update=_machine(served, fitting))
         past = read_past(settings, served.model.manifest.channel_names if served else None, say)
+        past = past.gated(fitting.off_when, fitting.settle)
         rolled_back = None
         if served is not None and champion is not None and _left_its_band(served, champion, past, settings, say):
             rolled_back = champion.now.version
@@ -155,7 +157,8 @@ def has_drifted(settings: RetrainSettings, say: Say = lambda _: None) -> bool:
         if served is None:
             return False
         lately = settings.model_copy(update={"span": min(settings.span, LOOK_DAYS * DAY_S)})
-        past = read_past(lately, served.model.manifest.channel_names)
+        manifest = served.model.manifest
+        past = read_past(lately, manifest.channel_names).gated(manifest.off_when, manifest.settle_s)
         found = drifts(normal(past.readings, past.reasons(settings.margin)).table, served.model, settings.group)
         tell(found, settings, say)
         return bool(found)
@@ -220,7 +223,8 @@ def select(
         say(f"trimmed, since they stand out: {described(trimmed.by_stream)}")
     for stream in trimmed.unsettled:
         say(f"warning: more than {settings.trim:.0%} of {stream} stands out: it is another normal, and left as it is")
-    _check_enough(len(trimmed.kept) / max(len(past.readings), 1), settings)
+    there = len(past.readings) - chosen.dropped.get(Drop.OFF, 0)
+    _check_enough(len(trimmed.kept) / max(there, 1), settings)
     times = trimmed.table.times
     cut = np.quantile(times, 1 - settings.held_out, method="lower")
     old, new = (_part(trimmed.table, np.flatnonzero(which)) for which in (times < cut, times >= cut))
@@ -331,6 +335,13 @@ class Field:
     def _entered(self, role: Role, learned: Learned, ground: Ground) -> Entered:
         cost = float(learned.report.parameters or 0)
         return Entered(Entrant(role, learned.model, ground.run(learned.model), cost), learned)
+
+
+def _machine(served: Served | None, fitting: FitSettings) -> dict[str, object]:
+    """When machines are off, where the settings leave it open."""
+    if served is None or {"off_when", "settle"} & fitting.model_fields_set:
+        return {}
+    return {"off_when": served.model.manifest.off_when, "settle": served.model.manifest.settle_s}
 
 
 def _inherited(served: Served | None, fitting: FitSettings) -> dict[str, object]:

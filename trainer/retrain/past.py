@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from detector.adapters.calendars import Calendar, read_calendars
@@ -19,6 +19,7 @@ from schemas.moment import MILLISECOND_NS, SECOND_NS
 from schemas.promise import DAY_S
 from schemas.reading import FieldNames
 from schemas.silence import Silence
+from trainer.machine import off_spans
 from trainer.normal import Drop, Reasons, of_incidents
 from trainer.retrain.settings import RetrainSettings
 
@@ -37,6 +38,12 @@ class Past:
     incidents: Sequence[PastIncident]
     silences: Sequence[Silence]
     calendars: Sequence[Calendar]
+    off: Mapping[str, Spans] = field(default_factory=dict)
+    """By stream, when its machine was off."""
+
+    def gated(self, off_when: str, settle_s: float) -> Past:
+        """The same, and when machines were off by their readings. Raises SettingsError."""
+        return replace(self, off=off_spans(self.readings, off_when, settle_s))
 
     @property
     def start(self) -> int:
@@ -57,7 +64,9 @@ class Past:
         def reasons(stream: str) -> Reasons:
             silenced = Spans.of(silence.span for silence in self.silences if silence.means(stream))
             off = [span for calendar, spans in planned if calendar.means(stream) for span in spans]
-            return {**of_stream.get(stream, {}), Drop.SILENCED: silenced, Drop.PLANNED: Spans.of(off)}
+            planned_off = Spans.of(off)
+            found = {**of_stream.get(stream, {}), Drop.SILENCED: silenced, Drop.PLANNED: planned_off}
+            return found | ({Drop.OFF: self.off[stream]} if stream in self.off else {})
 
         return reasons
 

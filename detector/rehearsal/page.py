@@ -36,11 +36,12 @@ ENDS = {
     Ended.REBASELINED: "taken as the new normal",
     Ended.ACCEPTED: "accepted by an operator",
     Ended.EXPIRED: "open for too long",
+    Ended.SWITCHED_OFF: "the machine was switched off",
     Ended.FORGOTTEN: "the stream is no longer followed",
 }
 
 #: Ends of which the page says what would have been sent; that all is as before needs no words.
-UNUSUAL = (Ended.REBASELINED, Ended.ACCEPTED, Ended.EXPIRED, Ended.FORGOTTEN)
+UNUSUAL = (Ended.REBASELINED, Ended.ACCEPTED, Ended.EXPIRED, Ended.SWITCHED_OFF, Ended.FORGOTTEN)
 
 STYLE = (
     PLOTS

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from oracle import OracleStream
 from thorough import examples
@@ -16,6 +16,7 @@ from detector.engine.engine import BUCKETS, Engine
 from detector.engine.incidents import Policy
 from detector.engine.model import Model
 from detector.engine.readings import Readings
+from schemas.command import Command, Verb
 from schemas.manifest import Season
 
 MODEL = tiny_model(channels=5)
@@ -31,6 +32,8 @@ FAST = Policy(
 PLAIN = POLICY.model_copy(update={"shift_after": 0.0, "drift_after": 0.0, "silent_after": 0.0, "update_after": 1e6})
 #: Machines that are off half of the time, and one whose rule needs two channels.
 GATED = FAST.model_copy(update={"off_when": "c0 > 1 for a; c1 < -1 and c2 < 0 for never-*", "settle": 2.0})
+#: Shifts of which operators say something while they are on trial.
+TROUBLED = FAST.model_copy(update={"shift_after": 12.0, "trial_after": 60.0, "silent_after": 0.0, "drift_after": 0.0})
 POLICIES = st.sampled_from([POLICY, FAST, GATED])
 NAMES = ("a", "b", "never-seen")
 
@@ -152,3 +155,41 @@ def test_other_streams_change_nothing(log: Log, model: Model) -> None:
     found, _ = play(alone, [0, len(rows)], model=model, policy=PLAIN)
     for name, column in found.items():
         np.testing.assert_array_equal(column, whole[name][rows], err_msg=name)
+
+
+def told(log: Log, commands: dict[int, Command], names: set[str]) -> tuple[np.ndarray, list[bytes]]:
+    """Scores of some streams and alerts of stream a, where commands come before readings of the log."""
+    engine = Engine(MODEL, TROUBLED)
+    n = len(log.streams)
+    scores, alerts = np.full(n, np.nan), []
+    for start, stop in pairwise(sorted({0, n, *commands})):
+        if start in commands:
+            alerts += engine.apply(0, commands[start])
+        rows = [row for row in range(start, stop) if log.streams[row] in names]
+        given = Readings(0, [log.streams[row] for row in rows], log.times[rows], log.values[rows])
+        scored = engine.process([given])
+        scores[rows], alerts = scored.score, alerts + scored.published
+    return scores, [event.alert.to_bytes() for event in alerts if event.stream == "a"]
+
+
+@SLOW
+@given(st.integers(0, 2**32 - 1))
+@example(79)
+@example(100)
+def test_what_operators_say_of_a_stream_does_not_depend_on_others(seed: int) -> None:
+    """Least of all on whether a shift of another one is on trial."""
+    rng = np.random.default_rng(seed)
+    streams = [name for _ in range(150) for name in ("a", "b")]
+    n = len(streams)
+    # stretches of noise, and of another level: shifts that are on trial more often than not
+    loud = np.repeat(rng.choice([1.0, 1.0, 8.0], (n // 50, 2)), 25, axis=0).reshape(n, 1)
+    level = np.repeat(rng.choice([0.0, 0.0, 12.0], (n // 50, 2)), 25, axis=0).reshape(n, 1)
+    values = (rng.normal(size=(n, 5)) * loud + level).astype(np.float32)
+    log = Log(streams, np.zeros(n, int), np.repeat(np.arange(n // 2), 2) * 10**9 + 10**12, values)
+    at = rng.choice(np.arange(30, n), 8, replace=False).tolist()
+    verbs = rng.choice([Verb.CONFIRM, Verb.CONFIRM, Verb.ACCEPT], 8)
+    commands = {n: Command(id=str(n), command=verb, stream="a") for n, verb in zip(at, verbs, strict=True)}
+    together, alerts = told(log, commands, {"a", "b"})
+    alone, alerts_alone = told(log, commands, {"a"})
+    np.testing.assert_array_equal(together[::2], alone[::2])
+    assert alerts == alerts_alone

@@ -19,7 +19,10 @@ from detector.adapters.files import Table
 from detector.adapters.images import Images
 from detector.adapters.kafka_clients import Clients, read_from
 from detector.adapters.kafka_errors import VENDOR, translate
+from detector.adapters.overflow import Budget, Growing, taken
 from detector.adapters.port import Damaged, Records
+from detector.adapters.texts import Names, Stamps
+from detector.engine.readings import Readings
 from detector.past import Form, ImageForm, JsonForm, Known
 from schemas.dead_letter import Reason
 from schemas.errors import BrokerUnavailable, DataError, TopicError
@@ -198,19 +201,17 @@ class _Past(_Range, Generic[Known]):
         self._form, self._told, self._max_ahead_s = form, told, max_ahead_s
 
     def table(self, known: Known, span_s: float) -> Table:
-        """The readings within the span."""
-        decoder = self._form.decoder(known)
-        decoded = [decoder.decode(records) for records in self.records(span_s)]
-        bad = sum(len(d.dead_letters) for d in decoded)
+        """The readings within the span; where they are many, on disk."""
+        decoder, found, bad = self._form.decoder(known), _Found(span_s), 0
+        for records in self.records(span_s):
+            decoded = decoder.decode(records)
+            bad += len(decoded.dead_letters)
+            found.add(decoded.readings)
         if bad:
             log.warning("topic %s: %d records or elements cannot be read and are left out", self._topic, bad)
-        if not any(len(d.readings) for d in decoded):
+        if not len(found):
             raise DataError(f"topic {self._topic} holds no reading that can be read")
-        times = np.concatenate([d.readings.times for d in decoded])
-        values = np.concatenate([d.readings.values for d in decoded])
-        streams = [stream for d in decoded for stream in d.readings.streams]
-        kept = np.flatnonzero(times >= times.max() - round(span_s * SECOND_NS))
-        return Table([streams[n] for n in kept.tolist()], times[kept], values[kept], [""] * len(kept), ())
+        return found.table()
 
     def records(self, span_s: float) -> Iterator[Records]:
         """Records that may lie within the span.
@@ -234,3 +235,42 @@ class _Past(_Range, Generic[Known]):
         decoder = self._form.decoder(known)
         times = [decoder.decode(records).readings.times for records in tails]
         return max((int(t.max()) for t in times if len(t)), default=None)
+
+
+class _Found:
+    """Readings as they are read, up to so many seconds before the newest of them."""
+
+    def __init__(self, span_s: float) -> None:
+        self._span_ns, self._newest = round(span_s * SECOND_NS), 0
+        self._budget = Budget()
+        self._times, self._codes = Growing(self._budget, np.int64), Growing(self._budget, np.int32)
+        self._values: Growing | None = None
+        self._place: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def add(self, readings: Readings) -> None:
+        """The next ones; what is too old already is passed over."""
+        if not len(readings):
+            return
+        self._newest = max(self._newest, int(readings.times.max()))
+        rows = np.flatnonzero(readings.times >= self._newest - self._span_ns)
+        names = [readings.streams[row] for row in rows.tolist()]
+        for name in names:
+            self._place.setdefault(name, len(self._place))
+        if self._values is None:
+            self._values = Growing(self._budget, readings.values.dtype, readings.values.shape[1:])
+        self._times.append(readings.times[rows])
+        self._codes.append(np.fromiter(map(self._place.__getitem__, names), np.int32, len(names)))
+        self._values.append(readings.values[rows])
+
+    def table(self) -> Table:
+        """All that lie within the span. Nothing can be added any more."""
+        assert self._values is not None
+        times, codes, values = self._times.finish(), self._codes.finish(), self._values.finish()
+        rows = np.flatnonzero(times >= self._newest - self._span_ns)
+        if len(rows) < len(times):
+            times, codes, values = times[rows], codes[rows], taken(values, rows)
+        stamps = Stamps(times, np.empty(0, np.uint8), None, None)
+        return Table(Names(tuple(self._place), codes), times, values, stamps, ())

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.adapters.files import Table
-from detector.adapters.texts import Names, coded, take
+from detector.adapters.overflow import taken
+from detector.adapters.texts import Names, coded, picked
 from detector.incident_log import PastIncident
 from detector.spans import Spans
 from schemas.alert import Ended
@@ -115,7 +116,7 @@ def normal(table: Table, reasons: Callable[[str], Reasons]) -> Normal:
         table,
         streams=Names(found.names, found.codes[kept]),
         times=table.times[kept],
-        values=table.values[kept],
-        timestamps=take(table.timestamps, kept),
+        values=taken(table.values, kept),
+        timestamps=picked(table.timestamps, kept),
     )
     return Normal(left, kept, dict(+total), by_stream)

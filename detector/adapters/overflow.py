@@ -43,6 +43,17 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         return _mapped(file, shape, dtype)
 
 
+def taken(rows_of: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+    """These rows of an array, on disk where they are many. Raises likewise."""
+    shape = (len(rows), *rows_of.shape[1:])
+    if int(np.prod(shape, dtype=np.int64)) * rows_of.itemsize <= LIMIT:
+        return rows_of[rows]
+    found = empty(shape, rows_of.dtype)
+    for part in chunks(len(rows), int(np.prod(shape[1:], dtype=np.int64))):
+        found[part] = rows_of[rows[part]]
+    return found
+
+
 class Budget:
     """How many bytes several arrays hold in memory together."""
 

@@ -85,6 +85,11 @@ class Stamps(Texts):
     def __len__(self) -> int:
         return len(self._times)
 
+    def picked(self, rows: Ints) -> Stamps:
+        """The same of these rows."""
+        order = rows if self._order is None else self._order[rows]
+        return Stamps(self._times[rows], self._blob, self._ends, order)
+
     def take(self, rows: Ints) -> list[str]:
         """See ``Texts``."""
         if self._ends is None or not len(rows):
@@ -113,6 +118,11 @@ class Stamps(Texts):
 def take(texts: Sequence[str], rows: Ints) -> list[str]:
     """The texts of these rows."""
     return texts.take(rows) if isinstance(texts, Texts) else [texts[row] for row in rows.tolist()]
+
+
+def picked(texts: Sequence[str], rows: Ints) -> Sequence[str]:
+    """These rows, as compact as they were."""
+    return texts.picked(rows) if isinstance(texts, Stamps) else take(texts, rows)
 
 
 def coded(texts: Sequence[str]) -> Names:

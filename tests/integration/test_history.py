@@ -7,6 +7,7 @@ import orjson
 import pytest
 from kafka_cluster import create_topic, produce, unique
 
+from detector.adapters import overflow
 from detector.history import read_topic
 from schemas.errors import DataError, TopicError
 
@@ -19,7 +20,7 @@ def reading(stream: str, day: float, **values: object) -> bytes:
     return orjson.dumps({"stream": stream, "timestamp": int(1.7e12 + day * DAY_MS), "values": values})
 
 
-def test_the_span_back_from_the_newest_reading(broker) -> None:
+def test_the_span_back_from_the_newest_reading(broker, monkeypatch: pytest.MonkeyPatch) -> None:
     topic = create_topic(broker.bootstrap, unique("history"), 2)
     records = [(n % 2, None, reading(f"s{n % 2}", n / 100, a=n, b=None)) for n in range(3000)]
     records.insert(2500, (0, None, b"no reading"))
@@ -32,6 +33,13 @@ def test_the_span_back_from_the_newest_reading(broker) -> None:
     assert sorted(table.values[:, 0][~np.isnan(table.values[:, 0])].tolist()) == list(range(1999, 3000))
     assert set(table.streams) == {"s0", "s1"}
     assert len(read_topic(broker.bootstrap, topic, 10**9, ["b"])) == 3000
+    monkeypatch.setattr(overflow, "LIMIT", 100)
+    monkeypatch.setattr(overflow, "CHUNK_CELLS", 100)
+    on_disk = read_topic(broker.bootstrap, topic, 10 * 86_400)
+    np.testing.assert_array_equal(on_disk.values, table.values)
+    assert on_disk.values.base is not None  # a file's
+    for name in ("streams", "timestamps"):
+        assert list(getattr(on_disk, name)) == list(getattr(table, name))
 
 
 def test_what_cannot_be_learned_from(broker) -> None:

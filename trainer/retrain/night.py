@@ -23,8 +23,9 @@ from pydantic import ValidationError
 
 from detector.adapters.files import Table
 from detector.adapters.folder import read_file, read_model, write_model
+from detector.adapters.overflow import taken
 from detector.adapters.store import Store
-from detector.adapters.texts import Names, coded, take
+from detector.adapters.texts import Names, coded, picked
 from detector.engine.model import Model
 from schemas.champion import Champion, Promotion
 from schemas.contest import Contest, Role
@@ -250,8 +251,8 @@ def _part(table: Table, rows: np.ndarray) -> Table:
         table,
         streams=Names(names.names, names.codes[rows]),
         times=table.times[rows],
-        values=table.values[rows],
-        timestamps=take(table.timestamps, rows),
+        values=taken(table.values, rows),
+        timestamps=picked(table.timestamps, rows),
     )
 
 

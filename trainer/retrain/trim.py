@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.adapters.files import Table
-from detector.adapters.texts import Names, coded, take
+from detector.adapters.overflow import taken
+from detector.adapters.texts import Names, coded, picked
 from detector.engine.engine import Engine
 from detector.engine.incidents import Policy
 from detector.engine.model import Model
@@ -74,8 +75,8 @@ def trim(table: Table, model: Model, most: float) -> Trimmed:
         table,
         streams=Names(names.names, names.codes[kept]),
         times=table.times[kept],
-        values=table.values[kept],
-        timestamps=take(table.timestamps, kept),
+        values=taken(table.values, kept),
+        timestamps=picked(table.timestamps, kept),
     )
     return Trimmed(left, kept, by_stream, tuple(unsettled))
 

@@ -49,19 +49,21 @@ def read_topic(
     channels: Sequence[str] | None = None,
     *,
     fields: FieldNames | None = None,
+    streams: Sequence[str] = (),
     max_ahead_s: float = 3600.0,
     timeout_s: float = 60.0,
     client: Mapping[str, Any] | None = None,
 ) -> Table:
     """The readings of a topic whose event time lies within ``span_s`` seconds of the newest one.
 
-    ``channels`` None: every channel that has a number, in the order of appearance. Records that cannot be read are
-    left out and counted in the log. Rows are in the order of the partitions, within them of the offsets.
+    ``channels`` None: every channel that has a number, in the order of appearance. ``streams``: patterns of those that
+    are meant; none: all. Records that cannot be read are left out and counted in the log. Rows are in the order of the
+    partitions, within them of the offsets.
     ``client``: settings of kafka-python that its connections need (security).
 
     Raises BrokerUnavailable, TopicError where there is no such topic, DataError where it holds no reading.
     """
-    form = JsonForm(topic, fields or FieldNames(), max_ahead_s)
+    form = JsonForm(topic, fields or FieldNames(), max_ahead_s, streams)
     reader = _reader(bootstrap_servers, timeout_s, client)
     names, table = _read(reader, form, span_s, channels, max_ahead_s)
     if any(name.lower() == LABEL for name in names):

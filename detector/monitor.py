@@ -83,6 +83,7 @@ class Monitor(Observer):
         self.metrics.records_received.inc(records)
         ignored = sum(d.counts["unknown_channel"] for d in decoded)
         self.metrics.values_ignored.labels("unknown_channel").inc(ignored)
+        self.metrics.readings_dropped.labels("other_streams").inc(sum(d.counts["other_streams"] for d in decoded))
 
     def scored(self, scored: Scored, engine: Engine) -> None:
         """See ``Observer``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, Protocol, TypeVar
 
 import orjson
@@ -14,6 +15,7 @@ from detector.adapters.port import Records
 from detector.decoding.decoded import Decoder
 from detector.decoding.images import ImageDecoder
 from detector.decoding.json_readings import JsonDecoder
+from detector.decoding.of_streams import OfStreams
 from schemas.errors import DataError
 from schemas.frame import Frame
 from schemas.reading import FieldNames
@@ -45,6 +47,8 @@ class JsonForm:
     topic: str
     fields: FieldNames
     max_ahead_s: float
+    streams: Sequence[str] = ()
+    """Patterns of the streams that are meant; none: all are."""
 
     def discover(self, records: Iterable[Records]) -> Sequence[str] | None:
         """Names of channels that have a number, in the order of appearance."""
@@ -62,13 +66,17 @@ class JsonForm:
         except ValueError:
             return
         for reading in document if isinstance(document, list) else [document]:
-            values = reading.get(self.fields.values) if isinstance(reading, dict) else None
+            values = reading.get(self.fields.values) if isinstance(reading, dict) and self._means(reading) else None
             if isinstance(values, dict):
                 yield values
 
+    def _means(self, reading: dict[str, Any]) -> bool:
+        stream = reading.get(self.fields.stream)
+        return not self.streams or any(fnmatchcase(str(stream), pattern) for pattern in self.streams)
+
     def decoder(self, known: Sequence[str]) -> Decoder:
         """See ``Form.decoder``."""
-        return JsonDecoder(known, self.topic, self.fields, self.max_ahead_s)
+        return OfStreams(JsonDecoder(known, self.topic, self.fields, self.max_ahead_s), self.streams)
 
     def nothing(self) -> DataError:
         """See ``Form.nothing``."""

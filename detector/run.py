@@ -16,6 +16,7 @@ from detector.adapters.port import Log, Watch, unwatched
 from detector.decoding.decoded import Decoder
 from detector.decoding.images import ImageDecoder
 from detector.decoding.json_readings import JsonDecoder
+from detector.decoding.of_streams import OfStreams
 from detector.engine.engine import Engine
 from detector.engine.readings import at_once
 from detector.loading import load_engine, succession
@@ -75,9 +76,10 @@ def serve(
 def decoder_of(settings: DetectorSettings, manifest: Manifest) -> Decoder:
     """What turns a record into readings of the kind that the model was fitted on."""
     if manifest.frame is not None:
-        return ImageDecoder(manifest.frame, settings.readings_topic)
+        return OfStreams(ImageDecoder(manifest.frame, settings.readings_topic), settings.streams)
     fields = FieldNames(stream=settings.stream_field, timestamp=settings.timestamp_field, values=settings.values_field)
-    return JsonDecoder(manifest.channel_names, settings.readings_topic, fields, settings.max_ahead)
+    decoder = JsonDecoder(manifest.channel_names, settings.readings_topic, fields, settings.max_ahead)
+    return OfStreams(decoder, settings.streams)
 
 
 def kafka(settings: DetectorSettings, **further: Any) -> KafkaLog:

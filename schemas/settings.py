@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from schemas.champion import GroupName
 from schemas.errors import SettingsError
@@ -22,6 +28,14 @@ from schemas.moment import parse_duration, parse_time
 from schemas.promise import PromiseText
 from schemas.security import Security
 from schemas.variables import unknown
+
+
+def _split(given: object) -> object:
+    return tuple(part.strip() for part in given.split(";") if part.strip()) if isinstance(given, str) else given
+
+
+#: Several texts: with ; between them, or a list in a file.
+Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split, json_schema_input_type=str | list[str])]
 
 #: Seconds, written as 500ms, 60s, 5min, 1h, 14d or a bare number.
 #: At most 30 years: what is longer is a slip, and nanoseconds of it would not fit.
@@ -205,6 +219,9 @@ class DetectorSettings(Security, Settings):
     )
     incident_n: int | None = Field(None, ge=1, le=64, description="… among this many newest ones; as many, of images 3")
     incident_quiet: int = Field(3, ge=1, le=64, description="normal readings in a row that resolve an incident")
+    streams: Texts = Field(
+        (), description="patterns of the streams that are watched, with ; between them; others are passed over; all"
+    )
     off_when: OffWhen | None = Field(
         None,
         description="CHANNEL < NUMBER [and …] [for PATTERN of streams], several with ; between them: where this "

@@ -149,7 +149,7 @@ def load(sources: Sequence[str], settings: FitSettings, catalogue: Sequence[Chan
     fields = FieldNames(stream=settings.stream_field, timestamp=settings.timestamp_field, values=settings.values_field)
     return read_topic(
         *topic, settings.span, names,
-        fields=fields, timeout_s=settings.startup_timeout, client=client_settings(settings),
+        fields=fields, streams=settings.streams, timeout_s=settings.startup_timeout, client=client_settings(settings),
     )  # fmt: skip
 
 

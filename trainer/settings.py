@@ -14,7 +14,7 @@ from schemas.machine import OffWhen
 from schemas.moment import parse_duration
 from schemas.promise import DEFAULT, PromiseText
 from schemas.security import Security
-from schemas.settings import Duration, Settings
+from schemas.settings import Duration, Settings, Texts
 from trainer.losses import LOSSES
 from trainer.models import AUTOENCODERS, MODELS, PLUS, members_of
 
@@ -27,7 +27,7 @@ AUTO = "auto"
 #: Settings that say nothing to the other kind of data.
 SENSORS_ONLY = frozenset({
     "channels", "window", "score", "context", "mask_channels", "scale_floor", "error_floor", "patience",
-    "stream_field", "timestamp_field", "values_field", "off_when", "settle",
+    "stream_field", "timestamp_field", "values_field", "off_when", "settle", "streams",
 })  # fmt: skip
 IMAGES_ONLY = frozenset({"shift", "brightness", "region", "measures", "top", "frame"})
 
@@ -102,6 +102,7 @@ class FitSettings(Security, Settings):
     smoothing_span: float = Field(8, ge=1, le=1000, description="span of the mean of raw scores; 1 is none; images: 1")
     scale_floor: float = Field(0.01, gt=0, le=1, description="least scale, as a share of the channel's normal range")
     error_floor: float = Field(0.01, gt=0, description="added to a channel's normal mean square error, scaled units")
+    streams: Texts = Field((), description="kafka://… only: patterns of streams, with ; between; others are left out")
     span: Duration = Field(
         "14d", gt=0, validate_default=True, description="kafka://… only: how far back from the newest reading"
     )

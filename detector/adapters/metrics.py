@@ -71,7 +71,9 @@ class Metrics:
         self.readings_received = counter("readings_received", "readings decoded")
         self.readings_scored = counter("readings_scored", "readings that have a score")
         self.readings_dropped = counter(
-            "readings_dropped", "readings left out, by reason (late, duplicate, machine_off, evicted)", "reason"
+            "readings_dropped",
+            "readings left out, by reason (late, duplicate, machine_off, other_streams, evicted)",
+            "reason",
         )
         self.engine_counts = counter("engine_events", "what the engine met: warm_ups, gap_rows, all_missing …", "kind")
         self.values_ignored = counter("values_ignored", "values left out, by reason (unknown_channel)", "reason")

@@ -83,7 +83,8 @@ def read_past(
     fields = FieldNames(stream=settings.stream_field, timestamp=settings.timestamp_field, values=settings.values_field)
     readings = read_topic(
         settings.bootstrap_servers, settings.readings_topic, settings.span, channels,
-        fields=fields, max_ahead_s=settings.max_ahead, timeout_s=settings.startup_timeout, client=client,
+        fields=fields, streams=settings.streams, max_ahead_s=settings.max_ahead,
+        timeout_s=settings.startup_timeout, client=client,
     )  # fmt: skip
     say(f"read {len(readings)} readings of {settings.readings_topic}")
     since_ms = max(int(readings.times.min()) // MILLISECOND_NS - round(ALERTS_BEFORE * DAY_S * 1000), 0)

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import SettingsConfigDict
 
 from schemas.champion import GroupName
 from schemas.security import Security
-from schemas.settings import Duration, Settings
-
-#: Several texts: with ; between them, or a list in a file.
-Texts = Annotated[
-    tuple[str, ...], NoDecode, BeforeValidator(lambda given: _split(given) if isinstance(given, str) else given)
-]
+from schemas.settings import Duration, Settings, Texts
 
 TABLE = "retrain"
 PREFIX = "RESIDUAL_RETRAIN_"
-
-
-def _split(given: object) -> object:
-    return tuple(part.strip() for part in given.split(";") if part.strip()) if isinstance(given, str) else given
 
 
 class StoreSettings(Settings):
@@ -45,6 +36,9 @@ class RetrainSettings(Security, StoreSettings):
     feedback_topic: str = Field("residual-feedback", description="topic of operators' verdicts, where there is one")
     silences_topic: str = Field("residual-silences", description="topic of silences, where there is one")
     drift_topic: str = Field("residual-drift", description="topic for what has drifted; made where missing")
+    streams: Texts = Field(
+        (), description="patterns of the group's streams, with ; between them; of a topic that several groups share"
+    )
     calendars: Texts = Field(
         (), description="iCalendar files of planned stops, PATH or PATTERN=PATH, several with ; between them"
     )

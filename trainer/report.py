@@ -135,6 +135,12 @@ class Divided(Protocol):
         """What set the threshold."""
 
 
+def _as_told(settings: FitSettings) -> dict[str, str | float | int | None]:
+    """The settings as somebody would write them, without those of connections."""
+    told = settings.model_dump(exclude=set(Security.model_fields))
+    return {k: ";".join(v) if isinstance(v, tuple) else v for k, v in told.items() if v is not None}
+
+
 def collect(
     table: Table,
     data: Divided,
@@ -154,7 +160,7 @@ def collect(
     drawn = [s for s in np.argsort(-peak, kind="stable")[:DRAWN] if counts[s]]
     return Report(
         # how data came here is no part of the model, and whoever reads the report need not know it
-        settings={k: v for k, v in settings.model_dump(exclude=set(Security.model_fields)).items() if v is not None},
+        settings=_as_told(settings),
         fit_loss=[_finite(v) for v in curve.fit],
         validation_loss=[_finite(v) for v in curve.validation],
         best=curve.best,

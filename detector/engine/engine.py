@@ -553,9 +553,9 @@ class Engine:
         """
         segments, state = arrived.segments, self.state
         threshold = self.streams.threshold(segments.slots)[segments.of_row]
-        # of a stream without a trial, whatever became of its last one, both are the same
-        same = segments.slots[state.base_trial[segments.slots] == NEVER]
-        state.judged[same] = state.scores[same]
+        if judged is not raw:  # of a stream without a trial, whatever became of its last one, both are the same
+            same = segments.slots[state.base_trial[segments.slots] == NEVER]
+            state.judged[same] = state.scores[same]
         score = smoothed(self._remembered(segments, state.scores, raw), self._weights) / threshold
         if judged is raw:
             by = score

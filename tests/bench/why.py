@@ -109,7 +109,7 @@ class Witness(Reporter):
     def __init__(self, engine: Engine) -> None:
         super().__init__(
             engine.model, engine.scorer, engine.streams, engine.state,
-            smoothing_weights(engine.model.manifest.smoothing_span),
+            smoothing_weights(engine.model.manifest.smoothing_span), engine._gates,
         )  # fmt: skip
         self._window = engine.model.manifest.window
         self.seen: dict[tuple[int, str, int], Opening] = {}

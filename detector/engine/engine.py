@@ -77,6 +77,8 @@ AHEAD_NS = 3600 * SECOND_NS
 
 ANOMALY = KINDS.index(Kind.ANOMALY)
 
+DRIFT = KINDS.index(Kind.DRIFT)
+
 #: Kinds of incidents that are about what a machine does while it is on.
 OF_VALUES = tuple(KINDS.index(kind) for kind in (Kind.ANOMALY, Kind.STUCK, Kind.MISSING, Kind.RANGE))
 
@@ -344,7 +346,8 @@ class Engine:
                 time = int(batch.times[index])
                 change = close(self.state, slot, KINDS[k], time, Ended.SWITCHED_OFF, wait=False)
                 out.published.append(self._reporter.of_switch(slot, index, time, change))
-        out.alert[batch.order[rows]] = (opened[segments.slots] != NEVER).any(axis=1)[segments.of_row]
+        # (what its clock and silence have to do with it is brought to all readings at the end)
+        out.alert[batch.order[rows]] = (opened[segments.slots, DRIFT] != NEVER)[segments.of_row]
 
     # -- one round -------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from detector.adapters.files import Table
+from detector.adapters.overflow import taken
 from detector.adapters.texts import coded
 from detector.engine.assembly import NEVER, Times
 from detector.engine.gates import Gates
@@ -43,7 +44,7 @@ def off_spans(table: Table, off_when: str, settle_s: float) -> dict[str, Spans]:
     times = np.asarray(table.times)[order]
     memory = _Memory(*(np.full(len(names.names), NEVER) for _ in range(3)))
     all_of_them = np.ones(len(times), bool)
-    passed = gates.follow(memory, names.names, segments, all_of_them, times, np.asarray(table.values)[order]).passed
+    passed = gates.follow(memory, names.names, segments, all_of_them, times, taken(table.values, order)).passed
     begins = passed & ~segments.previous(passed, np.zeros(len(segments.slots), bool))
     last = np.ones(len(passed), bool)
     last[:-1] = ~passed[1:] | (segments.of_row[1:] != segments.of_row[:-1])

@@ -14,15 +14,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.adapters.files import Table
-from detector.adapters.overflow import taken
-from detector.adapters.texts import Names, coded, picked
+from detector.adapters.texts import coded
 from detector.incident_log import PastIncident
 from detector.spans import Spans
 from schemas.alert import Ended
@@ -112,11 +111,5 @@ def normal(table: Table, reasons: Callable[[str], Reasons]) -> Normal:
     for (code, number), count in sorted(counts.items()):
         by_stream.setdefault(found.names[code], {})[order[number]] = count
     total = Counter({drop: sum(own.get(drop, 0) for own in by_stream.values()) for drop in order})
-    left = replace(
-        table,
-        streams=Names(found.names, found.codes[kept]),
-        times=table.times[kept],
-        values=taken(table.values, kept),
-        timestamps=picked(table.timestamps, kept),
-    )
+    left = table.rows(kept)
     return Normal(left, kept, dict(+total), by_stream)

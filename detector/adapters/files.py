@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from detector.adapters.columns import Columns, is_stream, shorten
 from detector.adapters.csv_file import as_text, read_csv
+from detector.adapters.overflow import taken
 from detector.adapters.pile import File, Pile
-from detector.adapters.texts import coded, take
+from detector.adapters.texts import Names, coded, picked, take
 from detector.engine.readings import Readings
 from schemas.errors import DataError
 
@@ -39,6 +40,14 @@ class Table:
     def __repr__(self) -> str:
         streams = len(np.unique(coded(self.streams).codes))
         return f"<Table of {len(self)} readings, {streams} streams, {len(self.channels)} channels>"
+
+    def rows(self, rows: NDArray[np.int64]) -> Table:
+        """These rows, on disk where they are many. Raises DataError where it has no room."""
+        names = coded(self.streams)
+        return replace(
+            self, streams=Names(names.names, names.codes[rows]), times=self.times[rows],
+            values=taken(self.values, rows), timestamps=picked(self.timestamps, rows),
+        )  # fmt: skip
 
     def slice(self, start: int, stop: int, partitions: int = 1) -> list[Readings]:
         """The rows ``start`` to ``stop`` as the poll of a log would bring them: one ``Readings`` per partition."""

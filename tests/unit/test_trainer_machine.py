@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_model import tiny_model
 from trainer_data import normal, table, write_csv
 
 from detector.adapters.folder import read_model
 from detector.cli import main as detector
 from trainer.cli import main
 from trainer.machine import off_spans, running
+from trainer.retrain.night import Served, _machine
+from trainer.settings import FitSettings
 
 OFF = "c0 < -50 for m1"
 
@@ -72,3 +75,11 @@ def test_a_model_knows_when_its_machines_are_off(readings, tmp_path: Path, capsy
     assert "rpm" in capsys.readouterr().err.splitlines()[-1]
     assert detector(["score", data, "--model", model, "--out", str(tmp_path / "s.csv"), "--off-when", "rpm < 5"]) == 2
     assert "--off-when names the channel 'rpm'" in capsys.readouterr().err
+
+
+def test_a_night_inherits_each_setting_that_is_left_open() -> None:
+    manifest = tiny_model().manifest.model_copy(update={"off_when": "c0 < 1", "settle_s": 60.0})
+    served = Served("v", Path("v"), replace(tiny_model(), manifest=manifest))
+    assert _machine(served, FitSettings.load({"settle": 5})) == {"off_when": "c0 < 1"}
+    assert _machine(served, FitSettings.load({})) == {"off_when": "c0 < 1", "settle": 60.0}
+    assert _machine(None, FitSettings.load({})) == {}

@@ -23,9 +23,8 @@ from pydantic import ValidationError
 
 from detector.adapters.files import Table
 from detector.adapters.folder import read_file, read_model, write_model
-from detector.adapters.overflow import taken
 from detector.adapters.store import Store
-from detector.adapters.texts import Names, coded, picked
+from detector.adapters.texts import coded
 from detector.engine.model import Model
 from schemas.champion import Champion, Promotion
 from schemas.contest import Contest, Role
@@ -228,7 +227,7 @@ def select(
     _check_enough(len(trimmed.kept) / max(there, 1), settings)
     times = trimmed.table.times
     cut = np.quantile(times, 1 - settings.held_out, method="lower")
-    old, new = (_part(trimmed.table, np.flatnonzero(which)) for which in (times < cut, times >= cut))
+    old, new = (trimmed.table.rows(np.flatnonzero(which)) for which in (times < cut, times >= cut))
     return Material(chosen.table, old, new, left_out, trimmed.unsettled)
 
 
@@ -245,17 +244,6 @@ def _baseline(table: Table, fitting: FitSettings) -> Model:
     return learn(table, fitting.model_copy(update={"model": BASELINE})).model
 
 
-def _part(table: Table, rows: np.ndarray) -> Table:
-    names = coded(table.streams)
-    return replace(
-        table,
-        streams=Names(names.names, names.codes[rows]),
-        times=table.times[rows],
-        values=taken(table.values, rows),
-        timestamps=picked(table.timestamps, rows),
-    )
-
-
 def _newest(table: Table, count: int) -> Table:
     """The newest readings of each stream."""
     order = np.argsort(-table.times, kind="stable")
@@ -264,7 +252,7 @@ def _newest(table: Table, count: int) -> Table:
     starts = np.searchsorted(codes[by_stream], codes[by_stream])
     rank = np.empty(len(table), np.int64)
     rank[order[by_stream]] = np.arange(len(table)) - starts
-    return _part(table, np.flatnonzero(rank < count))
+    return table.rows(np.flatnonzero(rank < count))
 
 
 # -- 3: who takes part ------------------------------------------------------------------------------------------------
@@ -340,9 +328,10 @@ class Field:
 
 def _machine(served: Served | None, fitting: FitSettings) -> dict[str, object]:
     """When machines are off, where the settings leave it open."""
-    if served is None or {"off_when", "settle"} & fitting.model_fields_set:
+    if served is None:
         return {}
-    return {"off_when": served.model.manifest.off_when, "settle": served.model.manifest.settle_s}
+    was = {"off_when": served.model.manifest.off_when, "settle": served.model.manifest.settle_s}
+    return {name: value for name, value in was.items() if name not in fitting.model_fields_set}
 
 
 def _inherited(served: Served | None, fitting: FitSettings) -> dict[str, object]:

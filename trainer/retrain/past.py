@@ -63,10 +63,9 @@ class Past:
 
         def reasons(stream: str) -> Reasons:
             silenced = Spans.of(silence.span for silence in self.silences if silence.means(stream))
-            off = [span for calendar, spans in planned if calendar.means(stream) for span in spans]
-            planned_off = Spans.of(off)
-            found = {**of_stream.get(stream, {}), Drop.SILENCED: silenced, Drop.PLANNED: planned_off}
-            return found | ({Drop.OFF: self.off[stream]} if stream in self.off else {})
+            stops = Spans.of(span for calendar, spans in planned if calendar.means(stream) for span in spans)
+            off = self.off.get(stream, Spans())
+            return {**of_stream.get(stream, {}), Drop.SILENCED: silenced, Drop.PLANNED: stops, Drop.OFF: off}
 
         return reasons
 

@@ -10,14 +10,12 @@ left as it is, and named.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.adapters.files import Table
-from detector.adapters.overflow import taken
-from detector.adapters.texts import Names, coded, picked
 from detector.engine.engine import Engine
 from detector.engine.incidents import Policy
 from detector.engine.model import Model
@@ -70,14 +68,7 @@ def trim(table: Table, model: Model, most: float) -> Trimmed:
             gone[ordered[far]] = True
             by_stream[stream] = int(far.sum())
     kept = np.flatnonzero(~gone)
-    names = coded(table.streams)
-    left = replace(
-        table,
-        streams=Names(names.names, names.codes[kept]),
-        times=table.times[kept],
-        values=taken(table.values, kept),
-        timestamps=picked(table.timestamps, kept),
-    )
+    left = table.rows(kept)
     return Trimmed(left, kept, by_stream, tuple(unsettled))
 
 

@@ -74,7 +74,7 @@ def test_an_operator_accepts_and_the_incident_ends_once(broker, model: Path, tmp
         assert (code, out, err) == (0, "mine\n", "")
         told = time.monotonic()
         until(lambda: ends(bootstrap, group) == ["accepted"], tmp_path / "log0")
-        assert time.monotonic() - told < 10
+        assert time.monotonic() - told < 30
         assert tell(bootstrap, group, "accept", "a", "--id", "mine")[0] == 0
     finally:
         for replica in replicas:

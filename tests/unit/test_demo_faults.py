@@ -64,7 +64,7 @@ def test_a_fault_ends_by_itself() -> None:
     with provoked(Fault("short", "", (("cpu",),)), 0.3) as (process,):
         assert process.wait(10) == 0
         assert not failed([process])
-    assert time.monotonic() - began < 9
+    assert time.monotonic() - began < 30
 
 
 def test_an_error_inside_ends_the_processes() -> None:

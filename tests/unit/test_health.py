@@ -214,10 +214,10 @@ def test_a_client_that_sends_a_byte_now_and_then_is_cut_off(
     with socket.create_connection(("127.0.0.1", server.port)) as slow:
         began = time.monotonic()
         with suppress(OSError):  # broken pipe or reset, as it happens
-            while time.monotonic() - began < 5:
+            while time.monotonic() - began < 30:
                 slow.sendall(b"G")
                 time.sleep(0.05)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(

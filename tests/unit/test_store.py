@@ -226,6 +226,9 @@ def test_a_kill_leaves_the_store_whole(url: str, tmp_path: Path) -> None:
         )  # fmt: skip
         assert writer.stdout is not None
         assert writer.stdout.readline() == "ready\n"
+        if turn % 2:  # so that a pointer has been moved, however slow the machine is
+            assert writer.stdout.readline().strip()
+            promoted += 1
         time.sleep(0.05 + 0.13 * turn)
         writer.send_signal(signal.SIGKILL)
         promoted += len([line for line in writer.stdout.read().split("\n") if line])
@@ -238,7 +241,6 @@ def test_a_kill_leaves_the_store_whole(url: str, tmp_path: Path) -> None:
         if champion is not None:
             assert store.read("default", champion.now.version).version == champion.now.manifest_sha256
             assert len(champion.history) >= min(promoted, 100)
-    assert promoted
 
 
 def test_errors_have_the_exit_codes_of_the_contract() -> None:

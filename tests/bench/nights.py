@@ -6,7 +6,8 @@ A real broker, everything in the past: a record's timestamp is its reading's, an
 streams of three channels, a reading every five minutes, with a daily rhythm:
 
 * ``clean``: nothing happens;
-* ``seasonal``: level and rhythm grow slowly all the time, as with the time of year;
+* ``seasonal``: level, rhythm and noise grow slowly all the time, as with the time of year: by the end of the month the
+  level has moved by three standard deviations of the noise, and all is half as large again;
 * ``patched``: on day 8 a patch moves a level by six standard deviations, for good;
 * ``faulty``: from day 12, 15:00, to day 20 a channel is broken; and once more, in the same way, on day 26.
 
@@ -65,6 +66,8 @@ STEP_S = 300
 PER_DAY = 86_400 // STEP_S
 LEARNED_DAYS = 14
 PATCH_DAY, FAULTS = 8.0, ((12.625, 20.0), (26.625, 27.0))
+#: Of ``seasonal``, a day.
+GROWTH, RISE = 1 / 60, 0.1
 ARMS = ("retrained", "never", "blindly")
 
 
@@ -79,7 +82,7 @@ def readings(stream: str, start: int, stop: int, seed: int) -> np.ndarray:
     phase = np.array([0, 0.3, 0.6]) + STREAMS.index(stream) / 10
     rhythm = 2 * np.sin(2 * np.pi * (days[:, None] - phase))
     grown = np.maximum(days, 0)[:, None] if stream == "seasonal" else np.zeros((len(days), 1))
-    values = (1 + 0.04 * grown) * (rhythm + noise) + 0.2 * grown
+    values = (1 + GROWTH * grown) * (rhythm + noise) + RISE * grown
     if stream == "patched":
         values[days >= PATCH_DAY, 0] += 6
     if stream == "faulty":

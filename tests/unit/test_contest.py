@@ -153,6 +153,20 @@ def test_confirmed_incidents_have_to_be_found_again() -> None:
     assert any("of 1 confirmed incidents it finds 0" in reason for reason in found.decision.reasons)
 
 
+def test_each_incident_of_a_fault_that_goes_on_is_weighed_after_normal_readings() -> None:
+    """After a week of the fault itself, it would be the stream's level."""
+    past = table(0, 1900)
+    hit = (np.array(past.streams) == "pump-1") & (past.times >= 1000 * STEP_NS)
+    values = past.values.copy()
+    values[hit, 0] += 12
+    known = [
+        PastIncident(str(at), "pump-1", Kind.ANOMALY, at * STEP_NS, (at + 30) * STEP_NS, None, Verdict.CONFIRMED)
+        for at in (1000, 1800)
+    ]
+    told = Ground(table(0, 700), table(700, 1000), replace(past, values=values), known)
+    assert told.run(model()).confirmed == [("pump-1", True), ("pump-1", True)]
+
+
 def test_the_page_says_it(tmp_path: Path) -> None:
     found = contest(gone_over(100.0), gone_over(1.0), apart=True)
     text = render_contest(found)

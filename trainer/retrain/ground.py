@@ -30,8 +30,14 @@ MARGIN = 24
 #: Streams that faults are planted into, and past incidents that are looked at, the newest of them.
 STREAMS, INCIDENTS = 8, 20
 
-#: Readings before a past incident that are shown first.
+#: Normal readings before a past incident that are shown first.
 BEFORE = 2000
+
+#: Days by which they are moved at most, whole ones for the sake of a daily rhythm, to end where the incident begins.
+MOVED_DAYS = 60
+
+#: Readings that may be missing between them and the incident.
+MISSING = 2
 
 #: Readings per call of the engine, at most.
 BATCH = 4096
@@ -39,7 +45,11 @@ BATCH = 4096
 #: Least spread of a channel, as a share of its range: what hardly moves is not planted into by a hair.
 LEAST_SPREAD = 0.01
 
+DAY_NS = round(DAY_S) * SECOND_NS
+
 Ints = NDArray[np.int64]
+
+NONE: Ints = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,7 @@ class Ground:
         self.streams = tuple(sorted(set(self._names)))
         self._rows = {stream: np.flatnonzero(names == stream) for stream in self.streams}
         self._before, self._all = rows_by_stream(history), rows_by_stream(past)
+        self._normal_tables = [(history, self._before), (held_out, rows_by_stream(held_out))]
         known = [one for one in confirmed if one.stream in self._all]
         self._confirmed = sorted(known, key=lambda one: one.began)[-INCIDENTS:]
         chosen = np.unique(np.linspace(0, max(len(self.streams) - 1, 0), STREAMS).astype(np.int64))
@@ -171,17 +182,37 @@ class Ground:
         """An incident opens in the time of one that was confirmed."""
         rows, table = self._all[incident.stream], self._past
         rows = rows[np.argsort(table.times[rows], kind="stable")]
-        times, margin = table.times[rows], MARGIN * round(model.manifest.interval_s * SECOND_NS)
+        times, interval_ns = table.times[rows], round(model.manifest.interval_s * SECOND_NS)
         first = int(np.searchsorted(times, incident.began))
-        end = len(times) if incident.ended is None else int(np.searchsorted(times, incident.ended + margin))
-        engine = Engine(model, Policy.usual(model.manifest.smoothing_span))
-        _feed(engine, table, rows[max(first - BEFORE, 0) : first], incident.stream)
-        engine.set_incidents(0, {})
+        end = len(times) if incident.ended is None else int(np.searchsorted(times, incident.ended + MARGIN * interval_ns))
         shown = rows[first : min(end, first + BEFORE)]
         if not len(shown):
             return False
+        engine = Engine(model, Policy.usual(model.manifest.smoothing_span))
+        before = self._normal_before(incident.stream, int(times[first]), interval_ns)
+        _feed(engine, before, np.arange(len(before)), incident.stream)
+        engine.set_incidents(0, {})
         readings = Readings(0, [incident.stream] * len(shown), table.times[shown], table.values[shown])
         return bool(engine.process([readings]).alert.any())
+
+    def _normal_before(self, stream: str, moment: int, interval_ns: int) -> Table:
+        """Normal readings that end where an incident begins; where others lie between, moved by whole days.
+
+        A fault that goes on has incidents of which each follows the fault: one that had already taken it for the
+        stream's level would find none of them.
+        """
+        tables = [table.rows(rows.get(stream, NONE)) for table, rows in self._normal_tables]
+        times = np.concatenate([table.times for table in tables])
+        values = np.concatenate([table.values for table in tables])
+        order = np.argsort(times, kind="stable")
+        moments = moment - DAY_NS * np.arange(MOVED_DAYS)
+        ends = np.searchsorted(times[order], moments)
+        near = (ends > 0) & (moments - times[order][np.maximum(ends, 1) - 1] <= (MISSING + 1) * interval_ns)
+        days = int(near.argmax())  # 0 where no day fits
+        rows = order[max(ends[days] - BEFORE, 0) : ends[days]]
+        return Table(
+            [stream] * len(rows), times[rows] + days * DAY_NS, values[rows], [""] * len(rows), self.history.channels
+        )
 
 
 def _parts(rows: Ints) -> list[Ints]:

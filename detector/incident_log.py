@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from schemas.alert import Alert, Ended, EventType, Kind
+from schemas.alert import Alert, Ended, EventType, Kind, Severity
 from schemas.feedback import Feedback, Verdict
 from schemas.moment import parse_time
 
@@ -26,6 +26,8 @@ class PastIncident:
     """Why it is over."""
     verdict: Verdict | None = None
     """What an operator thinks of it; None: nobody has said."""
+    severity: Severity = Severity.MINOR
+    """By its worst score."""
 
 
 def past_incidents(alerts: Iterable[Alert], feedback: Mapping[str, Feedback]) -> list[PastIncident]:
@@ -54,4 +56,5 @@ def _incident(alert: Alert, feedback: Feedback | None) -> PastIncident:
         parse_time(alert.time) if over else None,
         data.ended if over else None,
         feedback.verdict if feedback is not None else None,
+        data.severity,
     )

@@ -16,8 +16,9 @@ from schemas.alert import EventType
 from schemas.contest import Contest
 from schemas.feedback import Verdict
 from schemas.moment import SECOND_NS, parse_time
-from schemas.promise import DAY_S, Promise
+from schemas.promise import DAY_S
 from trainer.retrain.past import Past
+from trainer.retrain.promised import promised_rate
 
 #: So many incidents, or more, come by chance less often than this.
 CHANCE = 0.001
@@ -61,6 +62,6 @@ def band_of(model: Model, contest: Contest, past: Past) -> Band:
     times = past.readings.times
     later = int((times > since).sum())
     stream_days = later * model.manifest.interval_s / DAY_S
-    rate = Promise.parse(model.manifest.calibration.false_alarms).per_day(max(len(model.streams.names), 1))
+    rate = promised_rate(model)
     days = max(int(times.max()) - since, 0) / SECOND_NS / DAY_S
     return Band(episodes, stream_days, days, rate * stream_days)

@@ -25,9 +25,9 @@ from scipy.stats import poisson
 from detector.engine.model import Model
 from schemas.contest import Contender, Contest, Decision, Role, Row
 from schemas.moment import format_time
-from schemas.promise import Promise
 from trainer.faults import KINDS
 from trainer.retrain.ground import PLANTINGS, Ground, Run
+from trainer.retrain.promised import promised_rate
 
 #: An outcome rarer than this under the promise is no chance.
 CHANCE = 0.05
@@ -57,8 +57,7 @@ class Entrant:
     @cached_property
     def rate(self) -> float:
         """Episodes per stream and day that it promises."""
-        manifest = self.model.manifest
-        return Promise.parse(manifest.calibration.false_alarms).per_day(max(len(self.model.streams.names), 1))
+        return promised_rate(self.model)
 
     def shares(self, streams: frozenset[str] | None) -> Floats:
         """Share of faults found, by planting and kind ``[P, kinds]``; NaN where there was none."""

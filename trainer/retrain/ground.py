@@ -184,7 +184,9 @@ class Ground:
         rows = rows[np.argsort(table.times[rows], kind="stable")]
         times, interval_ns = table.times[rows], round(model.manifest.interval_s * SECOND_NS)
         first = int(np.searchsorted(times, incident.began))
-        end = len(times) if incident.ended is None else int(np.searchsorted(times, incident.ended + MARGIN * interval_ns))
+        end = (
+            len(times) if incident.ended is None else int(np.searchsorted(times, incident.ended + MARGIN * interval_ns))
+        )
         shown = rows[first : min(end, first + BEFORE)]
         if not len(shown):
             return False

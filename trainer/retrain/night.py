@@ -45,6 +45,7 @@ from trainer.retrain.contest import Entrant, decide
 from trainer.retrain.drift import drifts, tell
 from trainer.retrain.ground import Ground
 from trainer.retrain.past import Past, described, read_past
+from trainer.retrain.promised import promised, promised_rate
 from trainer.retrain.protection import versions_in_use
 from trainer.retrain.settings import RetrainSettings
 from trainer.retrain.trim import trim
@@ -212,6 +213,11 @@ def select(
     past: Past, champion: Model | None, settings: RetrainSettings, fitting: FitSettings, say: Say = lambda _: None
 ) -> Material:
     """What is left to learn from, and its newest part. Raises DataError where it is too little."""
+    if champion is not None:
+        as_promised = promised(past.incidents, promised_rate(champion), past.start, past.end)
+        if as_promised:
+            say(f"{len(as_promised)} minor incidents are as many as were promised: taken for false alarms, and learned")
+        past = replace(past, incidents=[one for one in past.incidents if one not in as_promised])
     chosen = normal(past.readings, past.reasons(settings.margin))
     left_out = {drop.value: count for drop, count in chosen.dropped.items()}
     say(f"left out: {described(left_out)}; {chosen.share:.0%} is left")

@@ -23,7 +23,7 @@ from detector.engine.readings import Readings
 from trainer.data import rows_by_stream
 
 #: Robust standard deviations of the logarithm above the median from which on a reading stands out.
-FAR = 4.0
+FAR = 5.0
 
 #: A median absolute deviation of a normal distribution is so many standard deviations.
 MAD = 0.6745

@@ -15,8 +15,8 @@ THOROUGH = os.environ.get("RESIDUAL_THOROUGH", "") not in ("", "0")
 
 
 def examples(count: int) -> int:
-    """Examples of a property that is dear to try: so many, a quarter of them in ``make test``."""
-    return count if THOROUGH else max(count // 4, 5)
+    """Examples of a property that is dear to try: so many, a sixth of them in ``make test``."""
+    return count if THOROUGH else max(count // 6, 4)
 
 
 #: Left to ``make prove``: what is dear, and of which ``make test`` tries a like.

@@ -52,7 +52,7 @@ def draft_manifest(
         frame=frame,
         window=data.window,
         interval_s=data.interval_ns / SECOND_NS,
-        silent_after_s=silent_after((table.times[rows] for rows in rows_by_stream(table).values()), data.interval_ns),
+        silent_after_s=_silent_after(table, data.interval_ns),
         off_when=settings.off_when,
         settle_s=settings.settle,
         season=data.season,
@@ -79,6 +79,16 @@ def draft_manifest(
         graph_sha256=hashlib.sha256(onnx_bytes).hexdigest(),
         made_with=versions(),
     )
+
+
+def _silent_after(heard: Table, interval_ns: int) -> float:
+    return silent_after((heard.times[rows] for rows in rows_by_stream(heard).values()), interval_ns)
+
+
+def with_pauses(model: Model, heard: Table) -> Model:
+    """The model that knows of streams' pauses from all their readings, whatever was learned of them."""
+    silent_after_s = _silent_after(heard, round(model.manifest.interval_s * SECOND_NS))
+    return replace(model, manifest=model.manifest.model_copy(update={"silent_after_s": silent_after_s}))
 
 
 def finished(draft: Model, calibrated: Calibrated) -> Model:

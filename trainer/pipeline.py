@@ -30,7 +30,7 @@ from trainer.export import gate, to_onnx
 from trainer.fit import Curve, fit, mean_square_error
 from trainer.graph import SCORES, Graph
 from trainer.machine import running
-from trainer.manifests import draft_manifest, finished, single
+from trainer.manifests import draft_manifest, finished, single, with_pauses
 from trainer.models import Architecture, default_window
 from trainer.report import Report, collect, of_sensors
 from trainer.season import noise_of
@@ -74,8 +74,11 @@ def learn(
     settings: FitSettings,
     catalogue: Sequence[Channel] | None = None,
     say: Callable[[str], None] = lambda _: None,
+    heard: Table | None = None,
 ) -> Learned:
     """Fit, export, check and calibrate; ``say`` gets a line per step.
+
+    ``heard``: all that came, where ``table`` is a choice of it: what was left out is no pause of the stream.
 
     Raises DataError where there is too little to learn from, ParityError where the gate does not open.
     """
@@ -86,11 +89,12 @@ def learn(
         settings = settings.model_copy(update={"model": read_model(settings.init_from).manifest.model})
     if settings.window is None and settings.init_from is not None:
         settings = settings.model_copy(update={"window": _inherited_window(settings)})
+    heard = table if heard is None else heard
     table = running(table, settings.off_when, settings.settle, say)
     make = chosen if settings.model == AUTO else drafted
     draft = make(table, settings, catalogue, say)
     calibrated = calibrate(draft.model, table, draft.data, settings.false_alarms, whole=_as_good_as_new(draft))
-    model = finished(draft.model, calibrated)
+    model = with_pauses(finished(draft.model, calibrated), heard)
     say(f"calibrated on {len(calibrated.score)} scores: raw {calibrated.group:.4g} counts as 1")
     mean_square = draft.mean_square.mean(axis=0)
     size = parameters(draft.network)

@@ -13,6 +13,7 @@ import torch
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 from safetensors.torch import load
+from thorough import few
 from trainer_data import normal, table
 
 from detector.adapters.files import Table
@@ -37,6 +38,8 @@ NAMES = [*MODELS, "pca+mlp"]
 #: Those with a code of their own, and those that gradient descent fits.
 CODED = [name for name in NAMES if name.split("-")[0] in AUTOENCODERS and "-aer" not in name]
 TRAINED = [name for name in NAMES if name not in ("pca", "linear")]
+#: Each architecture and each head once: `make prove` tries every pair of them.
+OF_EACH_KIND = ("pca", "linear", "mlp", "dense", "conv-vae", "lstm-aer", "tcn", "pca+mlp")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -45,7 +48,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         "test_with_noise_an_overcomplete_code_is_no_copy": [name for name in CODED if name in TRAINED],
         "test_gradients_are_finite_where_much_is_missing": TRAINED,
     }
-    metafunc.parametrize("name", names.get(metafunc.function.__name__, NAMES))
+    metafunc.parametrize("name", few(OF_EACH_KIND, names.get(metafunc.function.__name__, NAMES)))
 
 
 def settings_of(name: str, **flags: object) -> FitSettings:

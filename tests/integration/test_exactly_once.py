@@ -55,9 +55,9 @@ def published(ground: Ground, group: str) -> list[bytes]:
 
 
 @pytest.mark.parametrize("size", few([500], [1, 7, 500, 10_000]))
-def test_whatever_the_batch_size(ground: Ground, beginning: Ground, tmp_path: Path, size: int) -> None:
+def test_whatever_the_batch_size(ground: Ground, request: pytest.FixtureRequest, tmp_path: Path, size: int) -> None:
     group = unique("size")
-    ground = beginning if size < 500 else ground
+    ground = request.getfixturevalue("beginning") if size < 500 else ground
     detector = Detector(
         ground.bootstrap,
         ground.topic,

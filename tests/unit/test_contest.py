@@ -167,6 +167,15 @@ def test_each_incident_of_a_fault_that_goes_on_is_weighed_after_normal_readings(
     assert told.run(model()).confirmed == [("pump-1", True), ("pump-1", True)]
 
 
+def test_what_was_left_out_of_the_held_out_readings_is_no_silence() -> None:
+    manifest = model().manifest.model_copy(update={"silent_after_s": 6000.0})
+    gapped = table(1400, 1900)
+    kept = np.flatnonzero((gapped.times < 1500 * STEP_NS) | (gapped.times > 1600 * STEP_NS))
+    told = Ground(table(900, 1400), gapped.rows(kept), table(0, 1900), [])
+    whole = ground().run(thresholds(100.0)).episodes
+    assert told.run(replace(thresholds(100.0), manifest=manifest)).episodes == whole == dict.fromkeys(STREAMS, 0)
+
+
 def test_the_page_says_it(tmp_path: Path) -> None:
     found = contest(gone_over(100.0), gone_over(1.0), apart=True)
     text = render_contest(found)

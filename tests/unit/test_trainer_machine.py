@@ -14,6 +14,7 @@ from detector.adapters.folder import read_model
 from detector.cli import main as detector
 from trainer.cli import main
 from trainer.machine import off_spans, running
+from trainer.pipeline import learn
 from trainer.retrain.night import Served, _machine
 from trainer.settings import FitSettings
 
@@ -75,6 +76,21 @@ def test_a_model_knows_when_its_machines_are_off(readings, tmp_path: Path, capsy
     assert "rpm" in capsys.readouterr().err.splitlines()[-1]
     assert detector(["score", data, "--model", model, "--out", str(tmp_path / "s.csv"), "--off-when", "rpm < 5"]) == 2
     assert "--off-when names the channel 'rpm'" in capsys.readouterr().err
+
+
+def test_what_is_left_out_is_no_pause_of_the_stream() -> None:
+    """Three machines off for ten hours each, which they said: one that says nothing for ten hours is no usual sight."""
+    values = [normal(3000, seed=seed) for seed in range(3)]
+    for own in values:
+        own[1000:1600] = -100
+    readings = table(*values, names=("m1", "m2", "m3"))
+    first = readings.times.min()
+    readings = replace(readings, times=first + 60 * (readings.times - first))  # a reading a minute
+    settings = FitSettings.load({"model": "pca", "off_when": "c0 < -50"})
+    assert learn(readings, settings).model.manifest.silent_after_s == 3600
+    chosen = running(readings, settings.off_when, 0)
+    assert learn(chosen, settings).model.manifest.silent_after_s > 36_000
+    assert learn(chosen, settings, heard=readings).model.manifest.silent_after_s == 3600
 
 
 def test_a_night_inherits_each_setting_that_is_left_open() -> None:

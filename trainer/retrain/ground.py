@@ -132,7 +132,8 @@ class Ground:
     def run(self, model: Model, beat: Callable[[str], None] = lambda _: None) -> Run:
         """Go over it with a model, under its own promise. ``beat``: told what is being done."""
         run = Run(model)
-        engine = Engine(model, Policy.usual(model.manifest.smoothing_span))
+        # what was left out of the readings is no silence
+        engine = Engine(model, Policy.usual(model.manifest.smoothing_span, silent_after=0))
         _feed(engine, self.history, np.arange(len(self.history)))
         engine.set_incidents(0, {})
         saved = [engine.dump(0, bucket) for bucket in range(BUCKETS) if engine.streams.of_bucket(0, bucket)]
@@ -190,7 +191,7 @@ class Ground:
         shown = rows[first : min(end, first + BEFORE)]
         if not len(shown):
             return False
-        engine = Engine(model, Policy.usual(model.manifest.smoothing_span))
+        engine = Engine(model, Policy.usual(model.manifest.smoothing_span, silent_after=0))
         before = self._normal_before(incident.stream, int(times[first]), interval_ns)
         _feed(engine, before, np.arange(len(before)), incident.stream)
         engine.set_incidents(0, {})

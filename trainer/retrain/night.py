@@ -127,7 +127,7 @@ def retrain(settings: RetrainSettings, fitting: FitSettings, say: Say = lambda _
             _newest(material.learned, HISTORY), material.held_out, past.readings,
             [one for one in past.incidents if one.verdict is Verdict.CONFIRMED], fitting.seed,
         )  # fmt: skip
-        entered = Field(served, fitting, say).enter(material.learned, ground)
+        entered = Field(served, fitting, say, past.readings).enter(material.learned, ground)
         contest = decide(ground, [one.entrant for one in entered], _groups(ground, settings))
         for line in contenders_in_words(contest.contenders):
             say(line)
@@ -275,8 +275,8 @@ class Entered:
 class Field:
     """Who takes part: the champion, a challenger from its weights, one that is fitted anew, window PCA."""
 
-    def __init__(self, served: Served | None, fitting: FitSettings, say: Say) -> None:
-        self._served, self._say = served, say
+    def __init__(self, served: Served | None, fitting: FitSettings, say: Say, heard: Table | None = None) -> None:
+        self._served, self._say, self._heard = served, say, heard
         self._fitting = fitting.model_copy(update=_inherited(served, fitting))
         self._catalogue = _catalogue(served, fitting)
 
@@ -292,7 +292,7 @@ class Field:
             if learned is not None:
                 found.append(self._entered("challenger", learned, ground))
         plain = {"model": BASELINE, "init_from": None, "window": None, "score": "newest"}
-        baseline = learn(table, self._fitting.model_copy(update=plain), self._catalogue)
+        baseline = learn(table, self._fitting.model_copy(update=plain), self._catalogue, heard=self._heard)
         return [*found, self._entered("baseline", baseline, ground)]
 
     def _challengers(self) -> Iterator[FitSettings]:
@@ -317,7 +317,7 @@ class Field:
     def _attempt(self, table: Table, fitting: FitSettings) -> Learned | None:
         """A challenger; None, and a word, where it cannot be fitted: the others are enough."""
         try:
-            learned = learn(table, fitting, self._catalogue)
+            learned = learn(table, fitting, self._catalogue, heard=self._heard)
         except (UserError, ParityError) as error:
             if isinstance(error, DataError):
                 raise

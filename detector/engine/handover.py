@@ -5,8 +5,9 @@ does what was judged in thresholds, which mean the same under every model: flags
 average goes on and no stream is judged by a single score on the day of a promotion.
 
 A baseline is what a stream is now beyond what was learned of it, so it changes with what was learned. Where a level was
-re-baselined and the new model was not taught so, the level stays where it is, in engineering units. What it crept, and
-what the new model has learned since, is no difference any more.
+re-baselined and the new model was not taught so, the level stays where it is, in engineering units; what the new model
+has learned since is no difference any more. Where it had crept it stays as well: it followed the newest days, and what
+a model learned is the mean of weeks, which lies further back.
 """
 
 from __future__ import annotations
@@ -55,11 +56,13 @@ def _baseline(old: Arrays, was: Learned, now: Learned, *, season: bool) -> Array
     away = (was.loc.astype(np.float64) - now.loc)[:, :sensed]
     before, scale = (learned.scale[:, :sensed].astype(np.float64) for learned in (was, now))
     moved = (old["base_anchor"] != 0) | (old["base_level"] != old["base_old_level"]) & _on_trial(old)
-    level = _kept(old["base_level"] + away, scale, moved)
+    anchor = _kept(old["base_level"] + away, scale, moved)
+    crept = (old["base_level"] != old["base_anchor"]) & (anchor == 0) & ~_on_trial(old)
+    level = np.where(crept, old["base_level"] + away, anchor)
     trial = np.broadcast_to(_on_trial(old), away.shape)
     return {
         "base_level": level.astype(np.float32),
-        "base_anchor": level.astype(np.float32),
+        "base_anchor": anchor.astype(np.float32),
         "base_spread": _spread(old["base_spread"], before / scale),
         "base_old_level": _kept(old["base_old_level"] + away, scale, trial).astype(np.float32),
         "base_old_spread": _spread(old["base_old_spread"], before / scale),

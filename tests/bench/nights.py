@@ -6,8 +6,9 @@ A real broker, everything in the past: a record's timestamp is its reading's, an
 streams of three channels, a reading every five minutes, with a daily rhythm:
 
 * ``clean``: nothing happens;
-* ``seasonal``: level, rhythm and noise grow slowly all the time, as with the time of year: by the end of the month the
-  level has moved by three standard deviations of the noise, and all is half as large again;
+* ``seasonal``: level and daily rhythm grow slowly all the time, as with the time of year: by the end of the month the
+  level has moved by three standard deviations of the noise, and the rhythm is half as large again (with ``--noise``, so
+  is the noise);
 * ``patched``: on day 8 a patch moves a level by six standard deviations, for good;
 * ``faulty``: from day 12, 15:00, to day 20 a channel is broken; and once more, in the same way, on day 26.
 
@@ -71,7 +72,7 @@ GROWTH, RISE = 1 / 60, 0.1
 ARMS = ("retrained", "never", "blindly")
 
 
-def readings(stream: str, start: int, stop: int, seed: int) -> np.ndarray:
+def readings(stream: str, start: int, stop: int, seed: int, louder: bool = False) -> np.ndarray:
     """Values ``[n, 3]`` of steps ``start`` to ``stop``, counted from day 0; those before are what is learned first."""
     rng = np.random.default_rng([seed, STREAMS.index(stream)])
     steps = np.arange(-LEARNED_DAYS * PER_DAY, stop)
@@ -82,7 +83,7 @@ def readings(stream: str, start: int, stop: int, seed: int) -> np.ndarray:
     phase = np.array([0, 0.3, 0.6]) + STREAMS.index(stream) / 10
     rhythm = 2 * np.sin(2 * np.pi * (days[:, None] - phase))
     grown = np.maximum(days, 0)[:, None] if stream == "seasonal" else np.zeros((len(days), 1))
-    values = (1 + GROWTH * grown) * (rhythm + noise) + RISE * grown
+    values = (1 + GROWTH * grown) * rhythm + (1 + GROWTH * louder * grown) * noise + RISE * grown
     if stream == "patched":
         values[days >= PATCH_DAY, 0] += 6
     if stream == "faulty":
@@ -91,9 +92,9 @@ def readings(stream: str, start: int, stop: int, seed: int) -> np.ndarray:
     return (10 + values)[steps >= start].round(3)
 
 
-def records(stream: str, start: int, stop: int, seed: int) -> Iterator[tuple[int, bytes]]:
+def records(stream: str, start: int, stop: int, seed: int, louder: bool = False) -> Iterator[tuple[int, bytes]]:
     """(timestamp in milliseconds, record) of each reading."""
-    values = readings(stream, start, stop, seed)
+    values = readings(stream, start, stop, seed, louder)
     for step, row in zip(range(start, stop), values.tolist(), strict=True):
         at = 1000 * (START_S + step * STEP_S)
         yield at, orjson.dumps({"stream": stream, "timestamp": at, "values": dict(zip(CHANNELS, row, strict=True))})
@@ -206,8 +207,8 @@ def _day(time_text: str) -> float:
     return (parse_time(time_text) / SECOND_NS - START_S) / 86_400
 
 
-def _send(producer: KafkaProducer, start: int, stop: int, seed: int) -> None:
-    logs = [records(stream, start, stop, seed) for stream in STREAMS]
+def _send(producer: KafkaProducer, start: int, stop: int, seed: int, louder: bool) -> None:
+    logs = [records(stream, start, stop, seed, louder) for stream in STREAMS]
     for moment in zip(*logs, strict=True):  # in the order of time
         for number, (at, value) in enumerate(moment):
             key = STREAMS[number].encode()
@@ -223,7 +224,7 @@ def _portions(day: int) -> Sequence[tuple[float, float]]:
 
 
 def play(
-    bootstrap: str, folder: Path, nights: int, seed: int, model: str, arms: Sequence[str], loud: bool
+    bootstrap: str, folder: Path, nights: int, seed: int, model: str, arms: Sequence[str], loud: bool, louder: bool
 ) -> list[Arm]:
     """All nights of all arms."""
     fitting = FitSettings.load({"model": model, "seed": seed})
@@ -232,7 +233,7 @@ def play(
         for topic in ("alerts", "feedback", "residual-commands"):
             create_topic(bootstrap, f"{topic}-{name}", 1, retention_ms="-1")
     producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=5)
-    _send(producer, -LEARNED_DAYS * PER_DAY, 0, seed)
+    _send(producer, -LEARNED_DAYS * PER_DAY, 0, seed, louder)
     learned = learn(read_topic(bootstrap, "readings", 10**7, CHANNELS), fitting)
     write_model(learned.model, folder / "first", {WEIGHTS: learned.weights})
     found = [Arm(name, bootstrap, folder, fitting) for name in arms]
@@ -241,7 +242,7 @@ def play(
         store.promote("default", store.add("default", folder / "first"), "first")
     for day in range(nights):
         for first, last in _portions(day):
-            _send(producer, round(first * PER_DAY), round(last * PER_DAY), seed)
+            _send(producer, round(first * PER_DAY), round(last * PER_DAY), seed, louder)
             for arm in found:
                 arm.watch()
                 arm.judge(producer)
@@ -299,6 +300,7 @@ def main() -> None:
     parser.add_argument("--model", default="pca")
     parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--noise", action="store_true", help="the noise of the seasonal stream grows, too")
     parser.add_argument("--loud", action="store_true", help="what the nightly run says")
     chosen = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -308,7 +310,9 @@ def main() -> None:
         broker = stack.enter_context(
             contextlib.closing(Broker(settings={"group.initial.rebalance.delay.ms": "0"}).start())
         )
-        arms = play(broker.bootstrap, folder, chosen.nights, chosen.seed, chosen.model, chosen.arms, chosen.loud)
+        arms = play(
+            broker.bootstrap, folder, chosen.nights, chosen.seed, chosen.model, chosen.arms, chosen.loud, chosen.noise
+        )
         rows = [row for arm in arms for row in table(arm, chosen.nights)]
     print(f"\n{'arm':10} {'stream':9} {'false':>5} {'a week':>6} {'hours':>6}  right; false ones")
     for row in rows:

@@ -22,8 +22,10 @@ from detector.engine.model import Model
 from detector.engine.readings import Readings
 from trainer.data import rows_by_stream
 
-#: Robust standard deviations of the logarithm above the median from which on a reading stands out.
-FAR = 5.0
+#: Robust standard deviations of the logarithm above the median from which on a reading stands out; and from which on
+#: one does where most of its neighbours do. Normal extremes are as far away as mild faults, but only for a moment, and
+#: thresholds fitted without them would be too low.
+FAR, FAR_FOR_LONG = 5.0, 3.0
 
 #: A median absolute deviation of a normal distribution is so many standard deviations.
 MAD = 0.6745
@@ -115,9 +117,16 @@ def _far(score: NDArray[np.float64]) -> NDArray[np.bool_]:
     logs = np.log(np.maximum(score[known], 1e-9))
     middle = np.median(logs)
     spread = np.median(np.abs(logs - middle)) / MAD
-    out = np.zeros(len(score), bool)
-    out[known] = logs > middle + FAR * max(spread, 1e-6)
+    away = np.full(len(score), -np.inf)
+    away[known] = (logs - middle) / max(spread, 1e-6)
+    rather = away > FAR_FOR_LONG
+    out = (away > FAR) | (rather & (_neighbours(rather) > MARGIN))
     # what lies in a moving average of them, and what led to them
-    reach = np.convolve(out.astype(np.int64), np.ones(2 * MARGIN + 1, np.int64), mode="same")
-    found: NDArray[np.bool_] = reach[: len(out)] > 0
-    return found
+    return _neighbours(out) > 0
+
+
+def _neighbours(which: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How many of the readings around each, itself among them ``[N]``."""
+    count = np.convolve(which.astype(np.int64), np.ones(2 * MARGIN + 1, np.int64), mode="full")
+    around: NDArray[np.int64] = count[MARGIN : MARGIN + len(which)]
+    return around

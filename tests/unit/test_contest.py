@@ -208,8 +208,17 @@ def test_what_stands_out_is_left_out() -> None:
 
 
 def test_clean_data_are_left_as_they_are() -> None:
-    found = trim(table(0, 1400), model(), 0.1)
-    assert len(found.kept) >= 0.98 * 2800
+    assert trim(table(0, 1400), model(), 0.1).by_stream == {}
+
+
+@pytest.mark.parametrize(("readings", "goes"), [(4, False), (60, True)])
+def test_what_is_rather_far_stands_out_only_where_it_lasts(readings: int, goes: bool) -> None:
+    clean = table(0, 1400)
+    hit = (np.array(clean.streams) == "pump-1") & (clean.times >= 900 * STEP_NS)
+    hit &= clean.times < (900 + readings) * STEP_NS
+    values = clean.values.copy()
+    values[hit, 1] += 5
+    assert (trim(replace(clean, values=values), model(), 0.1).by_stream != {}) == goes
 
 
 def test_never_more_than_a_share_is_left_out() -> None:

@@ -213,11 +213,7 @@ def select(
     past: Past, champion: Model | None, settings: RetrainSettings, fitting: FitSettings, say: Say = lambda _: None
 ) -> Material:
     """What is left to learn from, and its newest part. Raises DataError where it is too little."""
-    if champion is not None:
-        as_promised = promised(past.incidents, promised_rate(champion), past.start, past.end)
-        if as_promised:
-            say(f"{len(as_promised)} minor incidents are as many as were promised: taken for false alarms, and learned")
-        past = replace(past, incidents=[one for one in past.incidents if one not in as_promised])
+    past = _but_promised(past, champion, say)
     chosen = normal(past.readings, past.reasons(settings.margin))
     left_out = {drop.value: count for drop, count in chosen.dropped.items()}
     say(f"left out: {described(left_out)}; {chosen.share:.0%} is left")
@@ -235,6 +231,16 @@ def select(
     cut = np.quantile(times, 1 - settings.held_out, method="lower")
     old, new = (trimmed.table.rows(np.flatnonzero(which)) for which in (times < cut, times >= cut))
     return Material(chosen.table, old, new, left_out, trimmed.unsettled)
+
+
+def _but_promised(past: Past, champion: Model | None, say: Say) -> Past:
+    """Without the incidents that the champion had promised to be wrong about."""
+    if champion is None:
+        return past
+    gone = set(promised(past.incidents, promised_rate(champion), past.start, past.end))
+    if gone:
+        say(f"{len(gone)} minor incidents are as many as were promised: taken for false alarms, and learned")
+    return replace(past, incidents=[one for one in past.incidents if one not in gone])
 
 
 def _check_enough(share: float, settings: RetrainSettings) -> None:

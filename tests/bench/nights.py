@@ -225,8 +225,8 @@ def _portions(day: int) -> Sequence[tuple[float, float]]:
 
 def play(
     bootstrap: str, folder: Path, nights: int, seed: int, model: str, arms: Sequence[str], loud: bool, louder: bool
-) -> list[Arm]:
-    """All nights of all arms."""
+) -> Iterator[tuple[int, list[Arm]]]:
+    """All arms, after each of the nights."""
     fitting = FitSettings.load({"model": model, "seed": seed})
     create_topic(bootstrap, "readings", 2, retention_ms="-1")
     for name in arms:
@@ -249,8 +249,8 @@ def play(
         for arm in found:
             arm.night(day, loud)
         print(f"day {day}: " + "; ".join(f"{arm.name} {_short(arm)}" for arm in found), flush=True)
+        yield day, found
     producer.close()
-    return found
 
 
 def _short(arm: Arm) -> str:
@@ -310,16 +310,18 @@ def main() -> None:
         broker = stack.enter_context(
             contextlib.closing(Broker(settings={"group.initial.rebalance.delay.ms": "0"}).start())
         )
-        arms = play(
+        played = play(
             broker.bootstrap, folder, chosen.nights, chosen.seed, chosen.model, chosen.arms, chosen.loud, chosen.noise
         )
-        rows = [row for arm in arms for row in table(arm, chosen.nights)]
+        for day, arms in played:  # what was seen so far is kept, whatever comes of the next night
+            rows = [row for arm in arms for row in table(arm, day + 1)]
+            if chosen.out:
+                nights = {arm.name: arm.nights for arm in arms}
+                chosen.out.write_text(json.dumps({"rows": rows, "nights": nights}, indent=1))
     print(f"\n{'arm':10} {'stream':9} {'false':>5} {'a week':>6} {'hours':>6}  right; false ones")
     for row in rows:
         print(f"{row['arm']:10} {row['stream']:9} {row['false']:5} {row['a_week']:6} {row['hours_in_false_alarm']:6}  "
               f"{', '.join(row['right'])}; {', '.join(row['false_ones'])[:150]}")  # fmt: skip
-    if chosen.out:
-        chosen.out.write_text(json.dumps({"rows": rows, "nights": {arm.name: arm.nights for arm in arms}}, indent=1))
 
 
 if __name__ == "__main__":

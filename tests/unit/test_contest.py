@@ -167,6 +167,13 @@ def test_each_incident_of_a_fault_that_goes_on_is_weighed_after_normal_readings(
     assert told.run(model()).confirmed == [("pump-1", True), ("pump-1", True)]
 
 
+def test_a_stream_of_which_nothing_was_normal_has_incidents_all_the_same() -> None:
+    known = [PastIncident("1", "pump-1", Kind.ANOMALY, 1000 * STEP_NS, None, None, Verdict.CONFIRMED)]
+    others = ("fan-1",)
+    told = Ground(table(900, 1000, others), table(1400, 1900, others), table(0, 1900), known)
+    assert [stream for stream, _ in told.run(model()).confirmed] == ["pump-1"]
+
+
 def test_what_was_left_out_of_the_held_out_readings_is_no_silence() -> None:
     manifest = model().manifest.model_copy(update={"silent_after_s": 6000.0})
     gapped = table(1400, 1900)

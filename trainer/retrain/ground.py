@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from detector.adapters.files import Table
 from detector.adapters.texts import take
+from detector.engine.assembly import NEVER
 from detector.engine.engine import BUCKETS, Engine, Scored
 from detector.engine.incidents import Policy
 from detector.engine.model import Model
@@ -210,7 +211,8 @@ class Ground:
         order = np.argsort(times, kind="stable")
         moments = moment - DAY_NS * np.arange(MOVED_DAYS)
         ends = np.searchsorted(times[order], moments)
-        near = (ends > 0) & (moments - times[order][np.maximum(ends, 1) - 1] <= (MISSING + 1) * interval_ns)
+        last = np.concatenate([[NEVER], times[order]])[ends]  # before each of the moments
+        near = (ends > 0) & (moments - last <= (MISSING + 1) * interval_ns)
         days = int(near.argmax())  # 0 where no day fits
         rows = order[max(ends[days] - BEFORE, 0) : ends[days]]
         return Table(

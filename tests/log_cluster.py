@@ -22,7 +22,7 @@ from detector.adapters.port import Log, Records
 from schemas.errors import Rebalanced
 
 PARTITIONS = 3
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 
 class LogCluster(Protocol):

@@ -190,7 +190,7 @@ def test_too_many_operators_or_arrays_or_bytes(monkeypatch: pytest.MonkeyPatch) 
     began = time.monotonic()
     with pytest.raises(ModelError, match="more than 20,000 operators"):
         check_graph(many)
-    assert time.monotonic() - began < 30  # refused as soon as it is known: checking all of it would take minutes
+    assert time.monotonic() - began < 30
     small = numpy_helper.from_array(np.zeros(1, np.float32), "w")
     with pytest.raises(ModelError, match="more than 20,000 arrays"):
         check_graph(changed(lambda m: m.graph.initializer.extend([small] * (limits.MOST_TENSORS + 1))))

@@ -21,6 +21,7 @@ from schemas.moment import SECOND_NS
 from schemas.promise import DAY_S
 from trainer.data import rows_by_stream
 from trainer.faults import KINDS, Fault, draw, plant
+from trainer.retrain.promised import DAY_NS
 
 #: Different plantings of the same kinds of fault; faults of each kind in one, where there is room.
 PLANTINGS, PER_KIND = 6, 2
@@ -45,8 +46,6 @@ BATCH = 4096
 
 #: Least spread of a channel, as a share of its range: what hardly moves is not planted into by a hair.
 LEAST_SPREAD = 0.01
-
-DAY_NS = round(DAY_S) * SECOND_NS
 
 Ints = NDArray[np.int64]
 
@@ -186,9 +185,8 @@ class Ground:
         rows = rows[np.argsort(table.times[rows], kind="stable")]
         times, interval_ns = table.times[rows], round(model.manifest.interval_s * SECOND_NS)
         first = int(np.searchsorted(times, incident.began))
-        end = (
-            len(times) if incident.ended is None else int(np.searchsorted(times, incident.ended + MARGIN * interval_ns))
-        )
+        margin = MARGIN * interval_ns
+        end = len(times) if incident.ended is None else int(np.searchsorted(times, incident.ended + margin))
         shown = rows[first : min(end, first + BEFORE)]
         if not len(shown):
             return False

@@ -18,7 +18,7 @@ from schemas.alert import Ended, Kind, Severity
 from schemas.moment import SECOND_NS
 from schemas.promise import DAY_S, Promise
 
-#: Counts that are rarer under the promise are no false alarms.
+#: A count that is rarer than this under the promise is no chance.
 CHANCE = 0.05
 
 DAY_NS = round(DAY_S) * SECOND_NS

@@ -29,6 +29,12 @@ class PastIncident:
     severity: Severity = Severity.MINOR
     """By its worst score."""
 
+    @property
+    def moved(self) -> bool:
+        """It ended with another normal: what came after it is no fault, nor was it like what came before."""
+        new = self.why is Ended.ACCEPTED or (self.kind is Kind.SHIFT and self.why is Ended.REBASELINED)
+        return new and self.verdict is not Verdict.CONFIRMED
+
 
 def past_incidents(alerts: Iterable[Alert], feedback: Mapping[str, Feedback]) -> list[PastIncident]:
     """Incidents in the order in which they began. ``feedback``: the newest word about each, by the incident's id.

@@ -167,6 +167,17 @@ def test_each_incident_of_a_fault_that_goes_on_is_weighed_after_normal_readings(
     assert told.run(model()).confirmed == [("pump-1", True), ("pump-1", True)]
 
 
+def test_a_change_that_is_known_is_no_false_alarm_on_the_ground() -> None:
+    moved = table(1400, 1900)
+    values = moved.values.copy()
+    values[moved.times >= 1500 * STEP_NS] += 8
+    after = replace(moved, values=values)
+    since = {stream: [1499 * STEP_NS] for stream in STREAMS}
+    loud = Ground(table(900, 1400), after, table(0, 1900), []).run(model()).episodes
+    calm = Ground(table(900, 1400), after, table(0, 1900), [], moved=since).run(model()).episodes
+    assert [calm[stream] < loud[stream] for stream in STREAMS] == [True] * len(STREAMS)
+
+
 def test_a_stream_of_which_nothing_was_normal_has_incidents_all_the_same() -> None:
     known = [PastIncident("1", "pump-1", Kind.ANOMALY, 1000 * STEP_NS, None, None, Verdict.CONFIRMED)]
     others = ("fan-1",)
@@ -226,6 +237,13 @@ def test_what_is_rather_far_stands_out_only_where_it_lasts(readings: int, goes: 
     values = clean.values.copy()
     values[hit, 1] += 5
     assert (trim(replace(clean, values=values), model(), 0.1).by_stream != {}) == goes
+
+
+def test_a_level_that_is_known_to_have_come_stays() -> None:
+    """A patch's new level was cut to pieces night after night, as it stood out from the weeks before it."""
+    moved, rows = poisoned(0.05)
+    since = {"pump-1": [int(moved.times[rows[0]])]}
+    assert trim(moved, model(), 0.1, since).by_stream == {}
 
 
 def test_never_more_than_a_share_is_left_out() -> None:

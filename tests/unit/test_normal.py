@@ -132,3 +132,13 @@ def test_one_of_several_incidents_of_one_time_is_as_good_as_another() -> None:
     one = PastIncident("a", "s", Kind.STUCK, 5, 9, Ended.QUIET)
     other = PastIncident("b", "s", Kind.ANOMALY, 5, 7, Ended.QUIET)
     assert of_incidents([one, other], 0) == of_incidents([other, one], 0) == {"s": {Drop.INCIDENT: Spans.of([(5, 9)])}}
+
+
+def test_another_normal_is_what_was_accepted_or_became_the_baseline() -> None:
+    def moved(kind: Kind, why: Ended, verdict: Verdict | None = None) -> bool:
+        return PastIncident("a", "s", kind, 5, 9, why, verdict).moved
+
+    assert moved(Kind.SHIFT, Ended.REBASELINED)
+    assert moved(Kind.ANOMALY, Ended.ACCEPTED)
+    assert not moved(Kind.SHIFT, Ended.QUIET)
+    assert not moved(Kind.SHIFT, Ended.REBASELINED, Verdict.CONFIRMED)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,9 @@ from detector.engine.incidents import Policy
 from detector.engine.model import Model
 from detector.engine.readings import Readings
 from detector.incident_log import PastIncident
-from schemas.alert import EventType
-from schemas.moment import SECOND_NS
+from detector.spans import Spans
+from schemas.alert import Alert, EventType
+from schemas.moment import SECOND_NS, parse_time
 from schemas.promise import DAY_S
 from trainer.data import rows_by_stream
 from trainer.faults import KINDS, Fault, draw, plant
@@ -43,6 +45,10 @@ MISSING = 2
 
 #: Readings per call of the engine, at most.
 BATCH = 4096
+
+#: For so long after a stream has gone over to another normal, what a model says of it is no false alarm: it was said
+#: when it happened, and is said again on the ground, from which the readings of that time are left out.
+SETTLING_NS = DAY_NS
 
 #: Least spread of a channel, as a share of its range: what hardly moves is not planted into by a hair.
 LEAST_SPREAD = 0.01
@@ -82,13 +88,23 @@ class Ground:
     """Made once, and gone over by every model.
 
     ``history``: normal readings that come first and are not judged; ``held_out``: those that are; ``past``: everything
-    that there is, for the incidents that were ``confirmed``.
+    that there is, for the incidents that were ``confirmed``; ``moved``: by stream, when it had gone over to another
+    normal, ns.
     """
 
     def __init__(
-        self, history: Table, held_out: Table, past: Table, confirmed: Sequence[PastIncident], seed: int = 0
+        self,
+        history: Table,
+        held_out: Table,
+        past: Table,
+        confirmed: Sequence[PastIncident],
+        seed: int = 0,
+        moved: Mapping[str, Sequence[int]] = MappingProxyType({}),
     ) -> None:
         self.history, self._past = history, past
+        self._settling = {
+            stream: Spans.of((moment, moment + SETTLING_NS) for moment in moments) for stream, moments in moved.items()
+        }
         order = np.argsort(held_out.times, kind="stable")
         self._names = take(held_out.streams, order)
         self.times, self._values = held_out.times[order], held_out.values[order]
@@ -156,9 +172,14 @@ class Ground:
         for part, scored in self._go(engine, self._values):
             score[part] = scored.score
             for event in scored.published:
-                run.episodes[event.stream] += event.alert.type is EventType.OPENED
+                run.episodes[event.stream] += event.alert.type is EventType.OPENED and not self._settles(event.alert)
         day = engine.interval_ns / SECOND_NS / DAY_S
         run.days = {stream: float((~np.isnan(score[rows])).sum()) * day for stream, rows in self._rows.items()}
+
+    def _settles(self, alert: Alert) -> bool:
+        """It is about a change that is known."""
+        spans = self._settling.get(alert.subject)
+        return spans is not None and bool(spans.hold(np.array([parse_time(alert.data.opened)]))[0])
 
     def _faulty(self, engine: Engine, number: int, planting: Planting, run: Run) -> None:
         alert = np.zeros(len(self.times), bool)

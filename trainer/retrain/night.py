@@ -125,7 +125,7 @@ def retrain(settings: RetrainSettings, fitting: FitSettings, say: Say = lambda _
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="residual-retrain-")))
         ground = Ground(
             _newest(material.learned, HISTORY), material.held_out, past.readings,
-            [one for one in past.incidents if one.verdict is Verdict.CONFIRMED], fitting.seed,
+            [one for one in past.incidents if one.verdict is Verdict.CONFIRMED], fitting.seed, past.moved,
         )  # fmt: skip
         entered = Field(served, fitting, say, past.readings).enter(material.learned, ground)
         contest = decide(ground, [one.entrant for one in entered], _groups(ground, settings))
@@ -219,7 +219,7 @@ def select(
     say(f"left out: {described(left_out)}; {chosen.share:.0%} is left")
     _check_enough(chosen.share, settings)
     judge = champion or _baseline(chosen.table, fitting)
-    trimmed = trim(chosen.table, judge, settings.trim)
+    trimmed = trim(chosen.table, judge, settings.trim, past.moved)
     if trimmed.by_stream:
         left_out["standing out"] = sum(trimmed.by_stream.values())
         say(f"trimmed, since they stand out: {described(trimmed.by_stream)}")

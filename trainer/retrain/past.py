@@ -55,6 +55,15 @@ class Past:
         """Of the readings, ns."""
         return int(self.readings.times.max())
 
+    @property
+    def moved(self) -> Mapping[str, Sequence[int]]:
+        """By stream, when it had gone over to another normal, ns, in the order of time."""
+        found: dict[str, list[int]] = {}
+        for incident in self.incidents:
+            if incident.moved and incident.ended is not None:
+                found.setdefault(incident.stream, []).append(incident.ended)
+        return {stream: sorted(ends) for stream, ends in found.items()}
+
     def reasons(self, margin_s: float) -> Callable[[str], Reasons]:
         """Where each stream's readings must not be learned, and why. ``margin_s``: around incidents."""
         of_stream = of_incidents(self.incidents, round(margin_s * SECOND_NS))

@@ -4,13 +4,16 @@ Every stream is compared with itself, by two measures: the scores of a model, an
 away lies from its median, in the mean of some readings (a model of windows calls a level normal that stays). The
 logarithms of each have a bulk, median and median absolute deviation; what lies far above it is left out, with a margin.
 Never more than a share of a stream: where more stands out, that is no outlier but another normal, and the stream is
-left as it is, and named.
+left as it is, and named. Where it is known that a stream moved to another normal, before and after are each compared
+with themselves: a level that came with a patch would stand out from weeks of the old one.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,15 +58,23 @@ class Trimmed:
     """Streams of which more stands out than may be left out."""
 
 
-def trim(table: Table, model: Model, most: float) -> Trimmed:
-    """Leave out what stands out, at most the share ``most`` of each stream's readings."""
+def trim(table: Table, model: Model, most: float, moved: Mapping[str, Sequence[int]] = MappingProxyType({})) -> Trimmed:
+    """Leave out what stands out, at most the share ``most`` of each stream's readings.
+
+    ``moved``: by stream, when it went over to another normal, ns, in the order of time.
+    """
     engine = Engine(model, STILL)
     gone = np.zeros(len(table), bool)
     unsettled: list[str] = []
     by_stream: dict[str, int] = {}
     for stream, rows in rows_by_stream(table).items():
         ordered = rows[np.argsort(table.times[rows], kind="stable")]
-        far = _far(scores_of(engine, stream, table, ordered)) | _far(_away(table.values[ordered]))
+        score = scores_of(engine, stream, table, ordered)
+        cuts = np.searchsorted(table.times[ordered], moved.get(stream, ()))
+        far = np.concatenate([
+            _far(score[part]) | _far(_away(table.values[ordered[part]]))
+            for part in map(slice, [0, *cuts.tolist()], [*cuts.tolist(), len(ordered)])
+        ])  # fmt: skip
         if far.mean() > most:
             unsettled.append(stream)
         elif far.any():

@@ -4,7 +4,7 @@ In this order, the first reason that holds for a reading counts:
 
 1. *confirmed*: an incident that an operator called a fault, with margins. Where it ended because its level became the
    baseline, the fault went on unseen: nothing more is learned of the stream until it moves again (another incident
-   that ends so), or an operator accepts its level.
+   that ends so), an operator accepts its level, or its readings are back where they were before the fault.
 2. *incident*: any other incident, with margins, unless an operator rejected it: then it was normal.
 3. *silenced*, *planned*: the silences and the calendars of the stream.
 4. *empty*: no channel has a value.
@@ -26,7 +26,7 @@ from detector.incident_log import PastIncident
 from detector.spans import Spans
 from schemas.alert import Ended
 from schemas.feedback import Verdict
-from schemas.moment import LATEST_NS
+from schemas.moment import LATEST_NS, SECOND_NS
 
 
 class Drop(StrEnum):
@@ -64,23 +64,39 @@ class Normal:
         return len(self.kept) / max(there, 1)
 
 
-def of_incidents(incidents: Iterable[PastIncident], margin: int) -> dict[str, dict[Drop, Spans]]:
+#: (stream, when its fault began, when the incident was over) → when it was back, ns, where one can tell.
+Back = Callable[[str, int, int], int | None]
+
+#: Confirmed incidents nearer to each other than this, ns, are about one fault.
+ONE_FAULT_NS = 3 * 86_400 * SECOND_NS
+
+
+def of_incidents(
+    incidents: Iterable[PastIncident], margin: int, back: Back = lambda *_: None
+) -> dict[str, dict[Drop, Spans]]:
     """By stream, where incidents forbid learning. ``margin``: nanoseconds before each begins and after it is over."""
     by_stream: dict[str, list[PastIncident]] = {}
     for incident in incidents:
         by_stream.setdefault(incident.stream, []).append(incident)
-    return {stream: _of_stream(sorted(own, key=lambda one: one.began), margin) for stream, own in by_stream.items()}
+    return {
+        stream: _of_stream(sorted(own, key=lambda one: one.began), margin, back) for stream, own in by_stream.items()
+    }
 
 
-def _of_stream(incidents: Sequence[PastIncident], margin: int) -> dict[Drop, Spans]:
+def _of_stream(incidents: Sequence[PastIncident], margin: int, back: Back) -> dict[Drop, Spans]:
     pairs: dict[Drop, list[tuple[int, int]]] = {Drop.CONFIRMED: [], Drop.INCIDENT: []}
+    fault, over = 0, -ONE_FAULT_NS
     for place, incident in enumerate(incidents):
         if incident.verdict is Verdict.REJECTED:
             continue
         end = LATEST_NS if incident.ended is None else incident.ended
         if incident.verdict is Verdict.CONFIRMED:
+            fault = incident.began if incident.began - over >= ONE_FAULT_NS else fault
+            over = max(over, end)
             if incident.why is Ended.REBASELINED:
-                end = max(end, _moved_again(incidents[place + 1 :]))
+                again = _moved_again(incidents[place + 1 :])
+                came = back(incident.stream, fault, end)
+                end = max(end, again if came is None else min(again, came))
             pairs[Drop.CONFIRMED].append((incident.began, end))
         else:
             pairs[Drop.INCIDENT].append((incident.began, end))

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+import numpy as np
+
 from detector.adapters.calendars import Calendar, read_calendars
 from detector.adapters.files import Table
 from detector.adapters.kafka_security import client_settings
@@ -19,8 +21,10 @@ from schemas.moment import MILLISECOND_NS, SECOND_NS
 from schemas.promise import DAY_S
 from schemas.reading import FieldNames
 from schemas.silence import Silence
+from trainer.data import rows_by_stream
 from trainer.machine import off_spans
 from trainer.normal import Drop, Reasons, of_incidents
+from trainer.retrain.comeback import came_back
 from trainer.retrain.settings import RetrainSettings
 
 #: Days before the readings from which on alerts are read: an incident may be open for long.
@@ -66,7 +70,16 @@ class Past:
 
     def reasons(self, margin_s: float) -> Callable[[str], Reasons]:
         """Where each stream's readings must not be learned, and why. ``margin_s``: around incidents."""
-        of_stream = of_incidents(self.incidents, round(margin_s * SECOND_NS))
+        rows = rows_by_stream(self.readings)
+
+        def back(stream: str, began: int, ended: int) -> int | None:
+            own = rows.get(stream)
+            if own is None:
+                return None
+            own = own[np.argsort(self.readings.times[own], kind="stable")]
+            return came_back(self.readings.times[own], self.readings.values[own], began, ended)
+
+        of_stream = of_incidents(self.incidents, round(margin_s * SECOND_NS), back)
         start, end = self.start, self.end + 1
         planned = [(calendar, calendar.spans(start, end)) for calendar in self.calendars]
 

@@ -1,0 +1,77 @@
+"""Coming back: when a stream was again at the level that it had before a fault.
+
+A fault that was confirmed after it had become the baseline is over when the stream leaves the fault's level. Where it
+leaves it without another change of the baseline (an operator's word took the baseline back meanwhile), only the
+readings tell.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.moment import SECOND_NS
+from trainer.retrain.promised import DAY_NS
+
+HOUR_NS = 3600 * SECOND_NS
+
+#: A stretch is compared with the same hours of the days before the fault, so that a daily rhythm is no difference.
+STRETCH_NS, DAYS_BEFORE = 6 * HOUR_NS, 3
+
+#: A stretch is away where the median of some channel is so many robust deviations of those hours from theirs.
+AWAY = 2.5
+
+#: Stretches in a row that are near before a stream is back.
+IN_A_ROW = 4
+
+#: Readings below which a stretch or the hours before say nothing.
+LEAST = 6
+
+#: A median absolute deviation of a normal distribution is so many standard deviations.
+MAD = 0.6745
+
+Floats = NDArray[np.float32]
+Times = NDArray[np.int64]
+
+
+def came_back(times: Times, values: Floats, began: int, ended: int) -> int | None:
+    """When, ns; None: it has not, or nobody can tell, since nothing was away when the incident ended.
+
+    ``times`` ``[n]`` in order, ``values`` ``[n, C]``: the stream's readings; ``began``, ``ended``: of the incident.
+    """
+
+    def away(start: int) -> bool | None:
+        return _away(times, values, began, start)
+
+    if not (away(ended - STRETCH_NS) or away(ended)) or not len(times):
+        return None
+    newest = int(times[-1])
+    for start in range(ended, newest - IN_A_ROW * STRETCH_NS + 1, HOUR_NS):
+        if all(away(start + n * STRETCH_NS) is False for n in range(IN_A_ROW)):
+            return start + STRETCH_NS  # of the first stretch a part may be the fault's
+    return None
+
+
+def _away(times: Times, values: Floats, began: int, start: int) -> bool | None:
+    """Whether the stretch from ``start`` is elsewhere than the same hours before; None: too few readings to say."""
+    now = values[_between(times, start, start + STRETCH_NS)]
+    days = -((began - start - STRETCH_NS) // DAY_NS)  # whole ones, so that the stretch lies before the fault
+    usual = np.concatenate([
+        values[_between(times, moved, moved + STRETCH_NS)]
+        for moved in (start - DAY_NS * (days + n) for n in range(DAYS_BEFORE))
+    ])  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # channels that are never there
+        middle, level = np.nanmedian(usual, axis=0), np.nanmedian(now, axis=0)
+        spread = np.nanmedian(np.abs(usual - middle), axis=0) / MAD
+    told = (np.isfinite(now).sum(axis=0) >= LEAST) & (np.isfinite(usual).sum(axis=0) >= LEAST)
+    if not told.any():
+        return None
+    off = np.abs(level - middle) > AWAY * np.maximum(spread, 1e-6 * np.maximum(np.abs(middle), 1))
+    return bool((off & told).any())
+
+
+def _between(times: Times, start: int, end: int) -> slice:
+    return slice(*np.searchsorted(times, [start, end]).tolist())

@@ -24,7 +24,7 @@ class Row(Frozen):
     found: dict[str, float] = Field(description="share of the planted faults that were found, by kind")
     planted: dict[str, int] = Field(description="planted faults that could be seen, by kind")
     delay: float | None = Field(None, description="readings until a planted fault is found, median; null: none was")
-    confirmed: int = Field(0, description="past incidents that an operator confirmed and that this model finds …")
+    confirmed: int = Field(0, description="past faults that an operator confirmed and that this model finds …")
     of_confirmed: int = Field(0, description="… of so many")
 
     @property

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -67,8 +67,27 @@ class Normal:
 #: (stream, when its fault began, when the incident was over) → when it was back, ns, where one can tell.
 Back = Callable[[str, int, int], int | None]
 
-#: Confirmed incidents nearer to each other than this, ns, are about one fault.
+#: Confirmed incidents of a stream that are nearer to each other than this, ns, are about one fault.
 ONE_FAULT_NS = 3 * 86_400 * SECOND_NS
+
+
+def faults_of(incidents: Iterable[PastIncident]) -> list[PastIncident]:
+    """The faults that operators confirmed, each as the one incident that it is to who looks back: with the id of its
+    first, from the first one's beginning to the last one's end; in the order in which they began.
+    """
+    found: list[PastIncident] = []
+    last: dict[str, int] = {}
+    for one in sorted(incidents, key=lambda one: one.began):
+        if one.verdict is not Verdict.CONFIRMED:
+            continue
+        before = found[last[one.stream]] if one.stream in last else None
+        if before is not None and (before.ended is None or one.began - before.ended < ONE_FAULT_NS):
+            ended = None if before.ended is None or one.ended is None else max(before.ended, one.ended)
+            found[last[one.stream]] = replace(before, ended=ended)
+        else:
+            last[one.stream] = len(found)
+            found.append(one)
+    return found
 
 
 def of_incidents(
@@ -85,17 +104,16 @@ def of_incidents(
 
 def _of_stream(incidents: Sequence[PastIncident], margin: int, back: Back) -> dict[Drop, Spans]:
     pairs: dict[Drop, list[tuple[int, int]]] = {Drop.CONFIRMED: [], Drop.INCIDENT: []}
-    fault, over = 0, -ONE_FAULT_NS
+    faults = faults_of(incidents)
     for place, incident in enumerate(incidents):
         if incident.verdict is Verdict.REJECTED:
             continue
         end = LATEST_NS if incident.ended is None else incident.ended
         if incident.verdict is Verdict.CONFIRMED:
-            fault = incident.began if incident.began - over >= ONE_FAULT_NS else fault
-            over = max(over, end)
             if incident.why is Ended.REBASELINED:
                 again = _moved_again(incidents[place + 1 :])
-                came = back(incident.stream, fault, end)
+                fault = next(fault for fault in reversed(faults) if fault.began <= incident.began)
+                came = back(incident.stream, fault.began, end)
                 end = max(end, again if came is None else min(again, came))
             pairs[Drop.CONFIRMED].append((incident.began, end))
         else:

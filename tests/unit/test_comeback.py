@@ -7,12 +7,13 @@ from detector.incident_log import PastIncident
 from schemas.alert import Ended, Kind
 from schemas.feedback import Verdict
 from schemas.moment import LATEST_NS, SECOND_NS
-from trainer.normal import Drop, of_incidents
+from trainer.normal import Drop, faults_of, of_incidents
 from trainer.retrain.comeback import came_back
 from trainer.retrain.promised import DAY_NS
 
 STEP_NS = 300 * SECOND_NS
 PER_DAY = DAY_NS // STEP_NS
+CONFIRMED = Verdict.CONFIRMED
 
 
 def stream(fault: tuple[float, float], size: float, days: int = 14) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +64,7 @@ def test_what_came_back_is_learned_again() -> None:
 
     def confirmed(began: float, ended: float, why: Ended) -> PastIncident:
         at, until = int(began * DAY_NS), int(ended * DAY_NS)
-        return PastIncident(str(began), "s", Kind.SHIFT, at, until, why, Verdict.CONFIRMED)
+        return PastIncident(str(began), "s", Kind.SHIFT, at, until, why, CONFIRMED)
 
     asked: list[tuple[str, int, int]] = []
 
@@ -76,3 +77,22 @@ def test_what_came_back_is_learned_again() -> None:
     assert list(spans) == [(5 * DAY_NS, 6 * DAY_NS), (7 * DAY_NS, 9 * DAY_NS)]
     assert asked == [("s", 5 * DAY_NS, 8 * DAY_NS)]  # the fault began with the first of them
     assert list(of_incidents(incidents, 0)["s"][Drop.CONFIRMED])[-1] == (7 * DAY_NS, LATEST_NS)
+
+
+def test_incidents_of_one_fault_count_once() -> None:
+    """Whether each of twenty crumbs of one fault was found again kept models from being promoted for a week."""
+
+    def one(stream: str, began: float, ended: float | None, verdict: Verdict | None = CONFIRMED) -> PastIncident:
+        until = None if ended is None else int(ended * DAY_NS)
+        return PastIncident(f"{stream}{began}", stream, Kind.ANOMALY, int(began * DAY_NS), until, None, verdict)
+
+    crumbs = [
+        one("a", 1, 1.5),
+        one("a", 3, 3.1),
+        one("b", 3.2, None),
+        one("a", 5, 5.2, None),
+        one("a", 7, 8),
+        one("b", 20, 21),
+    ]
+    found = [(fault.incident, fault.ended) for fault in faults_of(reversed(crumbs))]
+    assert found == [("a1", int(3.1 * DAY_NS)), ("b3.2", None), ("a7", 8 * DAY_NS)]

@@ -150,7 +150,7 @@ def test_confirmed_incidents_have_to_be_found_again() -> None:
     good, blind = (Entrant("baseline", m, told.run(m)) for m in (model(), thresholds(100.0)))
     assert good.row("", None).confirmed == 1
     found = decide(told, [replace(good, role="champion"), blind], {})
-    assert any("of 1 confirmed incidents it finds 0" in reason for reason in found.decision.reasons)
+    assert any("of 1 confirmed faults it finds 0" in reason for reason in found.decision.reasons)
 
 
 def test_each_incident_of_a_fault_that_goes_on_is_weighed_after_normal_readings() -> None:

@@ -7,7 +7,7 @@ A challenger is promoted where, overall and for each group of streams, it
   pairs, by planting and kind: less by more than ``LEAST_LOSS`` and by more than ``NOISE`` standard errors is less, and
   so is less by more than ``MOST_LOSS``, however noisy. Where the champion clearly breaks the promise, what it finds is
   no measure, since one that always alarms finds all: the baseline's is then, which is calibrated on the same data;
-* finds no fewer of the past incidents that an operator confirmed.
+* finds no fewer of the past faults that an operator confirmed; the incidents of one fault count once.
 
 One with other channels, or a longer window, is promoted only by hand; so is one where nothing could be planted.
 """
@@ -179,7 +179,7 @@ def _refusals(
         before = champion.row(name, streams)
         if row.confirmed < before.confirmed:
             found.append(
-                f"of {row.of_confirmed} confirmed incidents{where} it finds {row.confirmed}, the champion "
+                f"of {row.of_confirmed} confirmed faults{where} it finds {row.confirmed}, the champion "
                 f"{before.confirmed}"
             )
     return found

@@ -1,4 +1,4 @@
-"""The ground of a contest: the same normal readings, the same planted faults and the same past incidents for all."""
+"""The ground of a contest: the same normal readings, the same planted faults and the same past faults for all."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ PLANTINGS, PER_KIND = 6, 2
 #: Readings after a fault in which it may still be found, and that lie between one and the next.
 MARGIN = 24
 
-#: Streams that faults are planted into, and past incidents that are looked at, the newest of them.
+#: Streams that faults are planted into, and past faults that are looked at, the newest of them.
 STREAMS, INCIDENTS = 8, 20
 
-#: Normal readings before a past incident that are shown first.
+#: Normal readings before a past fault that are shown first.
 BEFORE = 2000
 
 #: Days by which they are moved at most, whole ones for the sake of a daily rhythm, to end where the incident begins.
@@ -81,14 +81,14 @@ class Run:
     """Planting, kind, stream and whether it was found, of each fault at which nothing was open yet."""
     delays: list[int] = field(default_factory=list)
     confirmed: list[tuple[str, bool]] = field(default_factory=list)
-    """Stream, and whether it was found, of each past incident."""
+    """Stream, and whether it was found, of each past fault."""
 
 
 class Ground:
     """Made once, and gone over by every model.
 
     ``history``: normal readings that come first and are not judged; ``held_out``: those that are; ``past``: everything
-    that there is, for the incidents that were ``confirmed``; ``moved``: by stream, when it had gone over to another
+    that there is, for the faults that were ``confirmed``; ``moved``: by stream, when it had gone over to another
     normal, ns.
     """
 
@@ -162,7 +162,7 @@ class Ground:
                 engine.load(0, dump)
             engine.set_incidents(0, {})
             self._faulty(engine, number, planting, run)
-        beat("past incidents")
+        beat("past faults")
         run.confirmed = [(one.stream, self._finds(model, one)) for one in self._confirmed]
         return run
 

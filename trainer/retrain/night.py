@@ -30,12 +30,11 @@ from schemas.champion import Champion, Promotion
 from schemas.contest import Contest, Role
 from schemas.drift import Drift
 from schemas.errors import DataError, ModelError, ParityError, SettingsError, UserError
-from schemas.feedback import Verdict
 from schemas.manifest import Channel
 from schemas.promise import DAY_S
 from trainer.data import read_catalogue
 from trainer.models import MODELS, PLUS
-from trainer.normal import Drop, normal
+from trainer.normal import Drop, faults_of, normal
 from trainer.page import PAGE_FILE, render
 from trainer.page.contest import CONTEST_PAGE, contenders_in_words, render_contest
 from trainer.pipeline import Learned, learn
@@ -125,7 +124,7 @@ def retrain(settings: RetrainSettings, fitting: FitSettings, say: Say = lambda _
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="residual-retrain-")))
         ground = Ground(
             _newest(material.learned, HISTORY), material.held_out, past.readings,
-            [one for one in past.incidents if one.verdict is Verdict.CONFIRMED], fitting.seed, past.moved,
+            faults_of(past.incidents), fitting.seed, past.moved,
         )  # fmt: skip
         entered = Field(served, fitting, say, past.readings).enter(material.learned, ground)
         contest = decide(ground, [one.entrant for one in entered], _groups(ground, settings))

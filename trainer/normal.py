@@ -2,9 +2,10 @@
 
 In this order, the first reason that holds for a reading counts:
 
-1. *confirmed*: an incident that an operator called a fault, with margins. Where it ended because its level became the
-   baseline, the fault went on unseen: nothing more is learned of the stream until it moves again (another incident
-   that ends so), an operator accepts its level, or its readings are back where they were before the fault.
+1. *confirmed*: a fault, from the first to the last incident about it that an operator called one, with margins: between
+   them it was only not loud enough. Where the readings are still away when the last incident is over, or its level
+   became the baseline, the fault goes on unseen: nothing more is learned of the stream until its readings are back
+   where they were before the fault, it moves again (another incident that ends so), or an operator accepts its level.
 2. *incident*: any other incident, with margins, unless an operator rejected it: then it was normal.
 3. *silenced*, *planned*: the silences and the calendars of the stream.
 4. *empty*: no channel has a value.
@@ -64,8 +65,12 @@ class Normal:
         return len(self.kept) / max(there, 1)
 
 
-#: (stream, when its fault began, when the incident was over) → when it was back, ns, where one can tell.
+#: (stream, when its fault began, when its last incident was over) → when its readings were back, ns; LATEST_NS: they
+#: are still away; None: nobody can tell, since they were not away.
 Back = Callable[[str, int, int], int | None]
+
+#: Incidents that ended so left the stream at another level, which counts as its own.
+MOVED = (Ended.REBASELINED, Ended.ACCEPTED)
 
 #: Confirmed incidents of a stream that are nearer to each other than this, ns, are about one fault.
 ONE_FAULT_NS = 3 * 86_400 * SECOND_NS
@@ -103,28 +108,30 @@ def of_incidents(
 
 
 def _of_stream(incidents: Sequence[PastIncident], margin: int, back: Back) -> dict[Drop, Spans]:
-    pairs: dict[Drop, list[tuple[int, int]]] = {Drop.CONFIRMED: [], Drop.INCIDENT: []}
-    faults = faults_of(incidents)
-    for place, incident in enumerate(incidents):
-        if incident.verdict is Verdict.REJECTED:
-            continue
-        end = LATEST_NS if incident.ended is None else incident.ended
-        if incident.verdict is Verdict.CONFIRMED:
-            if incident.why is Ended.REBASELINED:
-                again = _moved_again(incidents[place + 1 :])
-                fault = next(fault for fault in reversed(faults) if fault.began <= incident.began)
-                came = back(incident.stream, fault.began, end)
-                end = max(end, again if came is None else min(again, came))
-            pairs[Drop.CONFIRMED].append((incident.began, end))
-        else:
-            pairs[Drop.INCIDENT].append((incident.began, end))
+    pairs = {
+        Drop.CONFIRMED: [(fault.began, _over(fault, incidents, back)) for fault in faults_of(incidents)],
+        Drop.INCIDENT: [
+            (one.began, LATEST_NS if one.ended is None else one.ended) for one in incidents if one.verdict is None
+        ],
+    }
     return {drop: Spans.of(found).widened(margin, margin) for drop, found in pairs.items() if found}
 
 
-def _moved_again(later: Iterable[PastIncident]) -> int:
-    """When a stream left the level that a fault had brought it to."""
-    ends = (one.ended for one in later if one.why in (Ended.REBASELINED, Ended.ACCEPTED) and one.ended is not None)
-    return next(ends, LATEST_NS)
+def _over(fault: PastIncident, incidents: Sequence[PastIncident], back: Back) -> int:
+    """When a stream is normal again after a confirmed fault; between its incidents it was not, either."""
+    if fault.ended is None:
+        return LATEST_NS
+    came = back(fault.stream, fault.began, fault.ended)
+    own = [one for one in incidents if one.verdict is Verdict.CONFIRMED and fault.began <= one.began <= fault.ended]
+    unseen = [one.began for one in own if one.why is Ended.REBASELINED]  # from here on it may have gone on unseen
+    if came is None and not unseen:
+        return fault.ended
+    since = fault.ended if came is not None else unseen[-1]
+    again = (
+        one.ended for one in incidents
+        if one not in own and one.began >= since and one.why in MOVED and one.ended is not None
+    )  # fmt: skip
+    return max(fault.ended, min(next(again, LATEST_NS), LATEST_NS if came is None else came))
 
 
 def normal(table: Table, reasons: Callable[[str], Reasons]) -> Normal:

@@ -1,8 +1,7 @@
 """Coming back: when a stream was again at the level that it had before a fault.
 
-A fault that was confirmed after it had become the baseline is over when the stream leaves the fault's level. Where it
-leaves it without another change of the baseline (an operator's word took the baseline back meanwhile), only the
-readings tell.
+A fault that goes on is not always loud enough for an incident, or it has become the baseline. It is over when the
+stream leaves the fault's level, and that the readings tell.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.moment import SECOND_NS
+from schemas.moment import LATEST_NS, SECOND_NS
 from trainer.retrain.promised import DAY_NS
 
 HOUR_NS = 3600 * SECOND_NS
@@ -37,9 +36,9 @@ Times = NDArray[np.int64]
 
 
 def came_back(times: Times, values: Floats, began: int, ended: int) -> int | None:
-    """When, ns; None: it has not, or nobody can tell, since nothing was away when the incident ended.
+    """When, ns; LATEST_NS: it is still away; None: nobody can tell, since nothing was away when ``ended``.
 
-    ``times`` ``[n]`` in order, ``values`` ``[n, C]``: the stream's readings; ``began``, ``ended``: of the incident.
+    ``times`` ``[n]`` in order, ``values`` ``[n, C]``: the stream's readings; ``began``, ``ended``: of the fault.
     """
 
     def away(start: int) -> bool | None:
@@ -51,7 +50,7 @@ def came_back(times: Times, values: Floats, began: int, ended: int) -> int | Non
     for start in range(ended, newest - IN_A_ROW * STRETCH_NS + 1, HOUR_NS):
         if all(away(start + n * STRETCH_NS) is False for n in range(IN_A_ROW)):
             return start + STRETCH_NS  # of the first stretch a part may be the fault's
-    return None
+    return LATEST_NS
 
 
 def _away(times: Times, values: Floats, began: int, start: int) -> bool | None:

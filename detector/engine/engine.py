@@ -901,10 +901,10 @@ class Engine:
         theirs = np.fromiter(map(known.__getitem__, streams), np.int64, len(streams))
         saved = other.state.copy(list(streams), theirs, "")
         ours = self.streams.slots(partition, streams)
-        season = self.model.manifest.season
+        same = self.model.manifest.season == other.model.manifest.season
+        season = None if self.seasons is None or not same else self.seasons.level(other.state, theirs)
         self._load(partition, handed_over(
-            saved, other.learned(theirs), self.learned(ours), tail=self._tail,
-            season=season is not None and season == other.model.manifest.season,
+            saved, other.learned(theirs), self.learned(ours), tail=self._tail, season=season,
         ))  # fmt: skip
         other.state.reset(other.streams.remove(partition, streams))
 

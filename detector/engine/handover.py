@@ -7,7 +7,8 @@ average goes on and no stream is judged by a single score on the day of a promot
 A baseline is what a stream is now beyond what was learned of it, so it changes with what was learned. Where a level was
 re-baselined and the new model was not taught so, the level stays where it is, in engineering units; what the new model
 has learned since is no difference any more. Where it had crept it stays as well: it followed the newest days, and what
-a model learned is the mean of weeks, which lies further back.
+a model learned is the mean of weeks, which lies further back. But where the mean of the season says that what was
+learned is the nearer, that is taken: beside a season a level creeps so slowly that it may lie weeks behind.
 """
 
 from __future__ import annotations
@@ -36,21 +37,24 @@ class Learned:
     threshold: NDArray[np.float64]
 
 
-def handed_over(saved: Saved, was: Learned, now: Learned, *, tail: int, season: bool) -> Saved:
+def handed_over(
+    saved: Saved, was: Learned, now: Learned, *, tail: int, season: NDArray[np.float32] | None = None
+) -> Saved:
     """What was saved under one model, for another of the same channels; U streams.
 
-    ``tail``: readings that are kept of each; ``season``: both models know the same one, else it is learned anew.
+    ``tail``: readings that are kept of each; ``season``: the mean of the season that both models know ``[U, C]``,
+    engineering units, NaN: not known yet; None: they know no season, or not the same, and it is learned anew.
     """
     sections = {name: dict(arrays) for name, arrays in saved.with_tail(tail).sections.items()}
-    if not season:
+    if season is None:
         sections.pop("season", None)
-    sections["baseline"] |= _baseline(sections["baseline"], was, now, season=bool(sections.get("season")))
+    sections["baseline"] |= _baseline(sections["baseline"], was, now, season)
     for name in ("scores", "judged"):
         sections["model"][name] = sections["model"][name] * (now.threshold / was.threshold)[:, None]
     return Saved("", saved.streams, sections)
 
 
-def _baseline(old: Arrays, was: Learned, now: Learned, *, season: bool) -> Arrays:
+def _baseline(old: Arrays, was: Learned, now: Learned, season: NDArray[np.float32] | None) -> Arrays:
     """Baselines of the same streams beyond what is learned now."""
     sensed = old["base_level"].shape[1]
     away = (was.loc.astype(np.float64) - now.loc)[:, :sensed]
@@ -58,6 +62,9 @@ def _baseline(old: Arrays, was: Learned, now: Learned, *, season: bool) -> Array
     moved = (old["base_anchor"] != 0) | (old["base_level"] != old["base_old_level"]) & _on_trial(old)
     anchor = _kept(old["base_level"] + away, scale, moved)
     crept = (old["base_level"] != old["base_anchor"]) & (anchor == 0) & ~_on_trial(old)
+    if season is not None:
+        there = season[:, :sensed].astype(np.float64) - now.loc[:, :sensed]  # where it is, above what is learned now
+        crept &= ~(np.abs(old["base_level"] + away - there) > np.abs(there))
     level = np.where(crept, old["base_level"] + away, anchor)
     trial = np.broadcast_to(_on_trial(old), away.shape)
     return {
@@ -66,7 +73,7 @@ def _baseline(old: Arrays, was: Learned, now: Learned, *, season: bool) -> Array
         "base_spread": _spread(old["base_spread"], before / scale),
         "base_old_level": _kept(old["base_old_level"] + away, scale, trial).astype(np.float32),
         "base_old_spread": _spread(old["base_old_spread"], before / scale),
-        **_sums(old, old["base_level"] + away - level, before, scale, season=season),
+        **_sums(old, old["base_level"] + away - level, before, scale, season=season is not None),
     }
 
 

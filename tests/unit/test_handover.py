@@ -9,6 +9,7 @@ import pytest
 from tiny_model import tiny_model
 
 from detector.engine.engine import Engine
+from detector.engine.handover import handed_over
 from detector.engine.incidents import Policy
 from detector.engine.model import Model
 from detector.engine.readings import Readings
@@ -116,6 +117,23 @@ def test_what_crept_stays_where_it_was(level: float) -> None:
     other = handed(engine, learned(level=level))
     np.testing.assert_allclose(level_of(other), before, atol=1e-6)
     assert (other.state.base_anchor == 0).all()
+
+
+@pytest.mark.parametrize(("mean", "stays"), [(0.5, True), (0.9, False), (2.0, False), (np.nan, True)])
+def test_what_crept_goes_where_what_is_learned_is_nearer_to_the_season(mean: float, stays: bool) -> None:
+    """Beside a season a level creeps so slowly that every night held it further behind, until all was an alarm."""
+    engine = Engine(learned(), POLICY)
+    for n in range(40):
+        feed(engine, 60 * n, 60 * n + 60, 0.02 * n)
+    slots = np.array([engine.streams.of_partition(0)["a"]])
+    crept = engine.state.base_level[slots]
+    assert 0.2 < crept[0, 0] < 0.6
+    was = engine.learned(slots)
+    now = replace(was, loc=was.loc + np.float32(0.8))
+    saved = engine.state.copy(["a"], slots, "")
+    season = np.full((1, 3), mean, np.float32)
+    left = handed_over(saved, was, now, tail=8, season=season).sections["baseline"]["base_level"]
+    np.testing.assert_allclose(left, crept - 0.8 if stays else 0, atol=1e-6)
 
 
 def test_an_open_incident_goes_on_and_becomes_a_shift_in_its_time() -> None:

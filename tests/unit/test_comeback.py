@@ -8,7 +8,7 @@ from schemas.alert import Ended, Kind
 from schemas.feedback import Verdict
 from schemas.moment import LATEST_NS, SECOND_NS
 from trainer.normal import Drop, faults_of, of_incidents
-from trainer.retrain.comeback import came_back
+from trainer.retrain.comeback import Level, came_back
 from trainer.retrain.promised import DAY_NS
 
 STEP_NS = 300 * SECOND_NS
@@ -48,6 +48,16 @@ def test_nor_where_nothing_is_known_from_before() -> None:
     times, values = stream((0, 9), 5)
     assert came_back(times, values, 0, 7 * DAY_NS) is None
     assert came_back(times[:0], values[:0], 5 * DAY_NS, 7 * DAY_NS) is None
+
+
+def test_where_no_reading_is_from_before_what_was_learned_tells() -> None:
+    """A fault that was as long as the span kept the stream from being learned for as long again."""
+    times, values = stream((0, 9), 6)
+    level = Level(np.zeros(3, np.float32), np.full(3, 2.3, np.float32))
+    found = came_back(times, values, 0, 7 * DAY_NS, level)
+    assert found is not None
+    assert 9 * DAY_NS <= found < 9.5 * DAY_NS
+    assert came_back(*stream((0, 14), 6), 0, 7 * DAY_NS, level) == LATEST_NS
 
 
 def test_missing_values_and_a_channel_that_is_never_there() -> None:

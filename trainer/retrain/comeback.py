@@ -7,6 +7,7 @@ stream leaves the fault's level, and that the readings tell.
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,14 +36,23 @@ Floats = NDArray[np.float32]
 Times = NDArray[np.int64]
 
 
-def came_back(times: Times, values: Floats, began: int, ended: int) -> int | None:
+@dataclass(frozen=True)
+class Level:
+    """Where a stream is, as its model has learned: ``loc``, ``scale`` ``[C]``, engineering units."""
+
+    loc: Floats
+    scale: Floats
+
+
+def came_back(times: Times, values: Floats, began: int, ended: int, level: Level | None = None) -> int | None:
     """When, ns; LATEST_NS: it is still away; None: nobody can tell, since nothing was away when ``ended``.
 
-    ``times`` ``[n]`` in order, ``values`` ``[n, C]``: the stream's readings; ``began``, ``ended``: of the fault.
+    ``times`` ``[n]`` in order, ``values`` ``[n, C]``: the stream's readings; ``began``, ``ended``: of the fault;
+    ``level``: what it is compared with where the readings do not reach back to before the fault.
     """
 
     def away(start: int) -> bool | None:
-        return _away(times, values, began, start)
+        return _away(times, values, began, start, level)
 
     if not (away(ended - STRETCH_NS) or away(ended)) or not len(times):
         return None
@@ -53,22 +63,25 @@ def came_back(times: Times, values: Floats, began: int, ended: int) -> int | Non
     return LATEST_NS
 
 
-def _away(times: Times, values: Floats, began: int, start: int) -> bool | None:
+def _away(times: Times, values: Floats, began: int, start: int, level: Level | None) -> bool | None:
     """Whether the stretch from ``start`` is elsewhere than the same hours before; None: too few readings to say."""
     now = values[_between(times, start, start + STRETCH_NS)]
     days = -((began - start - STRETCH_NS) // DAY_NS)  # whole ones, so that the stretch lies before the fault
-    usual = np.concatenate([
+    before = np.concatenate([
         values[_between(times, moved, moved + STRETCH_NS)]
         for moved in (start - DAY_NS * (days + n) for n in range(DAYS_BEFORE))
     ])  # fmt: skip
+    known = np.isfinite(before).sum(axis=0) >= LEAST
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # channels that are never there
-        middle, level = np.nanmedian(usual, axis=0), np.nanmedian(now, axis=0)
-        spread = np.nanmedian(np.abs(usual - middle), axis=0) / MAD
-    told = (np.isfinite(now).sum(axis=0) >= LEAST) & (np.isfinite(usual).sum(axis=0) >= LEAST)
+        usual, middle = np.nanmedian(before, axis=0), np.nanmedian(now, axis=0)
+        spread = np.nanmedian(np.abs(before - usual), axis=0) / MAD
+    if level is not None:
+        usual, spread = np.where(known, usual, level.loc), np.where(known, spread, level.scale)
+    told = (np.isfinite(now).sum(axis=0) >= LEAST) & (known if level is None else True)
     if not told.any():
         return None
-    off = np.abs(level - middle) > AWAY * np.maximum(spread, 1e-6 * np.maximum(np.abs(middle), 1))
+    off = np.abs(middle - usual) > AWAY * np.maximum(spread, 1e-6 * np.maximum(np.abs(usual), 1))
     return bool((off & told).any())
 
 

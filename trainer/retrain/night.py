@@ -113,6 +113,7 @@ def retrain(settings: RetrainSettings, fitting: FitSettings, say: Say = lambda _
         fitting = fitting.model_copy(update=_machine(served, fitting))
         past = read_past(settings, served.model.manifest.channel_names if served else None, say)
         past = past.gated(fitting.off_when, fitting.settle)
+        past = past.known_to(served.model) if served else past
         rolled_back = None
         if served is not None and champion is not None and _left_its_band(served, champion, past, settings, say):
             rolled_back = champion.now.version
@@ -159,6 +160,7 @@ def has_drifted(settings: RetrainSettings, say: Say = lambda _: None) -> bool:
         lately = settings.model_copy(update={"span": min(settings.span, LOOK_DAYS * DAY_S)})
         manifest = served.model.manifest
         past = read_past(lately, manifest.channel_names).gated(manifest.off_when, manifest.settle_s)
+        past = past.known_to(served.model)
         found = drifts(normal(past.readings, past.reasons(settings.margin)).table, served.model, settings.group)
         tell(found, settings, say)
         return bool(found)

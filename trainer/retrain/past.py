@@ -11,6 +11,7 @@ import numpy as np
 from detector.adapters.calendars import Calendar, read_calendars
 from detector.adapters.files import Table
 from detector.adapters.kafka_security import client_settings
+from detector.engine.model import Model
 from detector.history import read_topic, read_values
 from detector.incident_log import PastIncident, past_incidents
 from detector.spans import Spans
@@ -24,7 +25,7 @@ from schemas.silence import Silence
 from trainer.data import rows_by_stream
 from trainer.machine import off_spans
 from trainer.normal import Drop, Reasons, of_incidents
-from trainer.retrain.comeback import came_back
+from trainer.retrain.comeback import Level, came_back
 from trainer.retrain.settings import RetrainSettings
 
 #: Days before the readings from which on alerts are read: an incident may be open for long.
@@ -44,10 +45,19 @@ class Past:
     calendars: Sequence[Calendar]
     off: Mapping[str, Spans] = field(default_factory=dict)
     """By stream, when its machine was off."""
+    levels: Mapping[str, Level] = field(default_factory=dict)
+    """By stream, where the version that serves has learned it to be."""
 
     def gated(self, off_when: str, settle_s: float) -> Past:
         """The same, and when machines were off by their readings. Raises SettingsError."""
         return replace(self, off=off_spans(self.readings, off_when, settle_s))
+
+    def known_to(self, model: Model) -> Past:
+        """The same, and where streams are, as the version that serves has learned."""
+        known = model.streams
+        return replace(self, levels={
+            name: Level(loc, scale) for name, loc, scale in zip(known.names, known.loc, known.scale, strict=True)
+        })  # fmt: skip
 
     @property
     def start(self) -> int:
@@ -77,7 +87,7 @@ class Past:
             if own is None:
                 return None
             own = own[np.argsort(self.readings.times[own], kind="stable")]
-            return came_back(self.readings.times[own], self.readings.values[own], began, ended)
+            return came_back(self.readings.times[own], self.readings.values[own], began, ended, self.levels.get(stream))
 
         of_stream = of_incidents(self.incidents, round(margin_s * SECOND_NS), back)
         start, end = self.start, self.end + 1

@@ -16,7 +16,7 @@ from detector.flags import refuse_secrets
 from schemas.errors import ModelError, ResidualError, SettingsError
 from schemas.printable import printable
 from schemas.security import SECRETS, Security
-from trainer import store_cli
+from trainer import store_cli, synth_cli
 from trainer.retrain.settings import RetrainSettings
 from trainer.settings import PREFIX, TABLE, FitSettings
 
@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--new-key", metavar="FILE", help="make a private key FILE and its public key FILE.pub")
     sign.set_defaults(command=_sign)
     store_cli.add_commands(commands)
+    synth_cli.add_commands(commands)
     return parser
 
 

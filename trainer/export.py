@@ -54,12 +54,17 @@ def to_onnx(graph: Graph, shape: Shape) -> bytes:
     example = _example((shape.window, shape.channels), shape.channels)
     if shape.context:
         example.append(torch.zeros(2, shape.context))
-    return _exported(graph, example, [*OUTPUTS, WINDOW])
+    return exported(graph, example, _inputs(example), [*OUTPUTS, WINDOW])
 
 
 def image_to_onnx(graph: ImageGraph, frame: Frame) -> bytes:
     """The same for images."""
-    return _exported(graph, _example((1, frame.values), frame.bands), [*OUTPUTS, WINDOW, MAP])
+    example = _example((1, frame.values), frame.bands)
+    return exported(graph, example, _inputs(example), [*OUTPUTS, WINDOW, MAP])
+
+
+def _inputs(example: Sequence[Tensor]) -> list[str]:
+    return [*INPUTS, CONTEXT][: len(example)]
 
 
 def _example(reading: tuple[int, int], channels: int) -> list[Tensor]:
@@ -72,13 +77,14 @@ def _example(reading: tuple[int, int], channels: int) -> list[Tensor]:
     ]
 
 
-def _exported(graph: nn.Module, example: list[Tensor], outputs: list[str]) -> bytes:
+def exported(graph: nn.Module, example: Sequence[Tensor], inputs: list[str], outputs: list[str]) -> bytes:
+    """The ONNX file's bytes of a module, by examples of its inputs, of which the first axis is of any length."""
     batch = {0: torch.export.Dim("B")}
     with _quiet():
         program = torch.onnx.export(
             graph.eval(),
             tuple(example),
-            input_names=[*INPUTS, CONTEXT][: len(example)],
+            input_names=inputs,
             output_names=outputs,
             opset_version=OPSET,
             dynamo=True,

@@ -145,6 +145,11 @@ def write_model(model: Model, path: str | Path, extra: Mapping[str, bytes] | Non
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items() if not name.endswith(UNHASHED)}
     manifest = model.manifest.model_copy(update={"format_version": MANIFEST_VERSION, "files": hashes})
     files |= {GRAPH: model.graph, MANIFEST: manifest.model_dump_json(indent=2).encode() + b"\n"}
+    write_files(folder, files)
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """A folder of these files, whole or not at all; what was there goes. Raises UserError."""
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         aside.chmod(0o755)

@@ -38,7 +38,7 @@ def _body(contest: Contest) -> Iterator[str]:
     yield "<h2>Planted faults</h2>"
     yield _faults(contest, names)
     if any(c.rows[0].of_confirmed for c in contest.contenders):
-        yield "<h2>Past incidents that operators confirmed</h2>"
+        yield "<h2>Past faults that operators confirmed</h2>"
         yield table(
             ["", "found"],
             [

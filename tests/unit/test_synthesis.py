@@ -1,0 +1,317 @@
+"""Generators: what they make is continuous, repeatable and within what was seen; what is of no use is refused."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detector.adapters.files import Table, read_table
+from schemas.errors import DataError, ModelError
+from schemas.moment import parse_time
+from trainer import cli
+from trainer.faults import KINDS
+from trainer.synthesis.clock import Clock
+from trainer.synthesis.critic import Critic
+from trainer.synthesis.game import LEAST_VARIETY, MADE, MOST_GAP, SEEN, WATCHED, Course, Game, Rules, _lost
+from trainer.synthesis.gaussian import Gaussian
+from trainer.synthesis.generator import Generator
+from trainer.synthesis.lesson import Windows, lesson_of
+from trainer.synthesis.marginals import Marginal
+from trainer.synthesis.pipeline import Fitted, fit_generator
+from trainer.synthesis.planted import spoil
+from trainer.synthesis.quality import faults_of_quality, judge
+from trainer.synthesis.recipe import read_recipe, write_recipe
+from trainer.synthesis.sampler import BLOCK, Sampler, Styles
+from trainer.synthesis.settings import SynthSettings
+
+STEP_NS = 600 * 10**9
+START_NS = 1_790_000_000 // 86_400 * 86_400 * 10**9
+
+
+def table(count: int = 2400, streams: tuple[str, ...] = ("default",)) -> Table:
+    """A daily rhythm and noise, whole numbers, a constant, a copy of the first."""
+    steps, parts = np.arange(count), []
+    for number in range(len(streams)):
+        rng = np.random.default_rng([5, number])
+        noise = rng.normal(size=(count, 2))
+        rhythm = 3 * np.sin(2 * np.pi * steps / 144)
+        first = 20 + 10 * number + rhythm + noise[:, 0]
+        parts.append(np.stack([first, np.round(5 + rhythm + noise[:, 1]), np.full(count, 7.5), first], axis=1))
+    values = np.stack(parts, axis=1).reshape(-1, 4).astype(np.float32)
+    names = list(streams) * count
+    times = START_NS + np.repeat(steps, len(streams)) * STEP_NS
+    return Table(names, times, values, [""] * len(names), ("level", "count", "limit", "again"))
+
+
+@cache
+def fitted() -> Fitted:
+    settings = SynthSettings.load({"steps": 200, "game_steps": 40, "hidden": 24, "model": "gan", "window": 12})
+    return fit_generator(table(), settings)
+
+
+# -- marginals -------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=60))
+def test_what_has_few_values_makes_exactly_these(values: list[float]) -> None:
+    column = np.array(values, np.float32)
+    own = Marginal.of(column)
+    np.testing.assert_array_equal(own.back(own.scores(column)), column)
+    drawn = own.back(np.linspace(-9, 9, 50, dtype=np.float32))
+    assert set(drawn.tolist()) <= set(column.tolist())
+
+
+def test_what_has_many_comes_back_nearly_and_never_beyond() -> None:
+    column = np.random.default_rng(0).gamma(2, size=5000).astype(np.float32)
+    own = Marginal.of(column)
+    assert not own.steps
+    np.testing.assert_allclose(own.back(own.scores(column)), column, rtol=0.02, atol=0.01)
+    far = own.back(np.array([-99, 99], np.float32))
+    np.testing.assert_array_equal(far, [column.min(), column.max()])
+    assert abs(own.scores(column).mean()) < 0.05
+    assert abs(own.scores(column).std() - 1) < 0.05
+
+
+# -- lessons ---------------------------------------------------------------------------------------------------------
+
+
+def test_constant_channels_and_copies_are_not_learned() -> None:
+    lesson = lesson_of(table())
+    assert lesson.varying.tolist() == [0, 1]
+    assert lesson.same_as == (0, 1, 2, 0)
+    assert (lesson.clock.daily, lesson.clock.weekly) == (True, True)
+
+
+def test_a_gap_cuts_and_a_missing_value_is_what_was_last_read() -> None:
+    whole = table(800)
+    values = whole.values.copy()
+    values[100:103, 0] = np.nan
+    kept = np.flatnonzero((np.arange(800) < 300) | (np.arange(800) >= 330) & (np.arange(800) != 500))
+    lesson = lesson_of(replace(whole, values=values).rows(kept))
+    assert [len(s.times) for s in lesson.stretches] == [300, 469]
+    np.testing.assert_array_equal(lesson.stretches[0].values[99:103, 0], np.repeat(values[99, 0], 4))
+
+
+def test_too_little_is_said_in_one_line() -> None:
+    with pytest.raises(DataError, match=r"150 readings of \* without gaps: 200 are needed"):
+        lesson_of(table(150))
+    torn = lesson_of(table(1000).rows(np.flatnonzero(np.arange(1000) % 100 < 90)))
+    with pytest.raises(DataError, match="no 160 readings in a row"):
+        Windows(torn, 160)
+    with pytest.raises(DataError, match="the stream b is of no group: a"):
+        lesson_of(table(300, ("a", "b")), ["a"])
+
+
+def test_the_clock_knows_the_day_only_where_it_was_seen_twice() -> None:
+    assert Clock.of(86_400, 300, 1).size == 0
+    assert Clock.of(20 * 86_400, 300, 3).size == 6 + 2 + 3
+    assert Clock.of(400 * 86_400, 86_400, 1).size == 2
+    context = Clock.of(20 * 86_400, 300, 2).context(np.array([START_NS, START_NS + 86_400 * 10**9]), 1)
+    np.testing.assert_allclose(context[0, :6], context[1, :6], atol=1e-6)
+    np.testing.assert_array_equal(context[:, -2:], [[0, 1], [0, 1]])
+
+
+# -- samples ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_sample_is_the_same_however_long_it_is_and_has_no_seams() -> None:
+    sampler = Sampler(fitted().recipe, 7)
+    _, long = sampler.whole(0, 0, START_NS, 3 * BLOCK)
+    times, short = sampler.whole(0, 0, START_NS, BLOCK + 100)
+    np.testing.assert_array_equal(long[: BLOCK + 100], short)
+    assert np.all(np.diff(times) == STEP_NS)
+    jumps = np.abs(np.diff(long[:, 0]))
+    seams = jumps[[BLOCK - 1, 2 * BLOCK - 1]]
+    assert seams.max() <= np.quantile(jumps, 0.999)
+
+
+def test_another_seed_and_another_stream_are_other_samples() -> None:
+    recipe = fitted().recipe
+    one, other, third = (
+        Sampler(recipe, seed).whole(stream, 0, START_NS, 500)[1] for seed, stream in ((7, 0), (8, 0), (7, 1))
+    )
+    assert not np.array_equal(one, other)
+    assert not np.array_equal(one, third)
+    both = np.concatenate([values for _, values in Sampler(recipe, 7).blocks([0, 1], 0, START_NS, 500)])
+    np.testing.assert_allclose(both, [one, third], atol=1e-3)
+
+
+def test_a_sample_has_only_values_that_the_channels_can_have() -> None:
+    _, made = Sampler(fitted().recipe, 1).whole(0, 0, START_NS, 4000)
+    seen = table().values
+    assert (made[:, 2] == 7.5).all()
+    np.testing.assert_array_equal(made[:, 3], made[:, 0])
+    assert set(made[:, 1].tolist()) <= set(seen[:, 1].tolist())
+    assert (made.min(axis=0) >= seen.min(axis=0)).all()
+    assert (made.max(axis=0) <= seen.max(axis=0)).all()
+
+
+def test_styles_vary_what_they_are_called_after() -> None:
+    recipe = fitted().recipe
+    still = Sampler(recipe, 1, Styles(0, 0, 0))
+    a, b = (still.whole(stream, 0, START_NS, 600)[1] for stream in (0, 1))
+    np.testing.assert_array_equal(a, b)  # only the time of day is left
+    rough = Sampler(recipe, 1, Styles(1, 1, 0)).whole(0, 0, START_NS, 2000)[1]
+    usual = Sampler(recipe, 1).whole(0, 0, START_NS, 2000)[1]
+    assert np.abs(np.diff(rough[:, 0])).mean() < np.abs(np.diff(usual[:, 0])).mean()
+
+
+def test_it_keeps_the_rhythm_of_the_day() -> None:
+    _, made = Sampler(fitted().recipe, 2).whole(0, 0, START_NS, 40 * 144)
+    by_hour = made[:, 0].reshape(40, 24, 6).mean(axis=(0, 2))
+    wanted = 20 + 3 * np.sin(2 * np.pi * (np.arange(24) + 0.4) / 24)
+    assert np.abs(by_hour - wanted).mean() < 0.8
+
+
+def test_groups_have_their_own_level() -> None:
+    settings = SynthSettings.load(
+        {"steps": 60, "hidden": 16, "model": "vae", "groups": "pump-*; fan-*", "window": 12}
+    )  # fmt: skip
+    made = fit_generator(table(1500, ("pump-1", "fan-1")), settings).recipe
+    assert made.manifest.groups == ("pump-*", "fan-*")
+    pump, fan = (Sampler(made, 0).whole(0, group, START_NS, 1000)[1][:, 0].mean() for group in (0, 1))
+    assert (round(float(pump) / 10), round(float(fan) / 10)) == (2, 3)
+
+
+def test_a_folder_comes_back_whole_or_not_at_all(tmp_path: Path) -> None:
+    recipe = fitted().recipe
+    write_recipe(recipe, tmp_path / "gen", {})
+    again = read_recipe(tmp_path / "gen")
+    a, b = (Sampler(one, 3).whole(0, 0, START_NS, 300)[1] for one in (recipe, again))
+    np.testing.assert_array_equal(a, b)
+    graph = tmp_path / "gen" / "generator.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1])
+    with pytest.raises(ModelError, match=r"generator\.onnx is not what generator\.json says"):
+        read_recipe(tmp_path / "gen")
+    with pytest.raises(ModelError, match="holds no generator"):
+        read_recipe(tmp_path)
+
+
+# -- quality ---------------------------------------------------------------------------------------------------------
+
+
+def windows(count: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    phase = rng.uniform(0, 2 * np.pi, (count, 1, 1))
+    course = np.sin(phase + np.arange(12)[:, None] / 3 + np.arange(3))
+    return (course + 0.3 * rng.normal(size=(count, 12, 3))).astype(np.float32)
+
+
+def test_a_generator_that_makes_always_the_same_is_refused() -> None:
+    known, real = windows(600, 0), windows(400, 1)
+    mode = (known[0] + 0.05 * np.random.default_rng(2).normal(size=(400, 12, 3))).astype(np.float32)
+    good, bad = (judge(made, real, known, 0) for made in (windows(400, 3), mode))
+    best = judge(known, real, known, 0, whole=False)
+    assert faults_of_quality(good, best) == []
+    assert "makes only some of what there is" in faults_of_quality(bad, best)[0]
+    assert bad.recall < 0.1 < good.recall
+
+
+def test_a_generator_that_copies_is_refused() -> None:
+    known, real = windows(600, 0), windows(400, 1)
+    copies = known[:400] + np.float32(1e-3)
+    found = judge(copies, real, known, 0)
+    assert found.discriminative < 0.2, "told from real windows by nothing, which is why it is looked for"
+    assert any("copies" in fault for fault in faults_of_quality(found, judge(known, real, known, 0, whole=False)))
+
+
+def test_the_cheap_sample_is_told_apart_where_data_are_no_gaussian() -> None:
+    rng = np.random.default_rng(0)
+    known, real = (np.sign(rng.normal(size=(600, 12, 3))).astype(np.float32) for _ in range(2))
+    made = Gaussian.of(known).drawn(600, 1)
+    assert judge(made, real, known, 0).discriminative > 0.4
+    np.testing.assert_allclose(made.std(), known.std(), rtol=0.1)
+
+
+# -- the game --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("gap", "variety", "why"), [
+    (MOST_GAP + 0.1, 1.0, "the critic has won"), (0.5, LEAST_VARIETY / 2, "the generator has collapsed"),
+    (math.nan, 1.0, "the game diverged"), (0.5, 1.0, None),
+])  # fmt: skip
+def test_a_game_that_is_lost_is_seen(gap: float, variety: float, why: str | None) -> None:
+    found = _lost(Course([gap] * WATCHED, [variety] * WATCHED))
+    assert (found is None) == (why is None)
+    assert why is None or why in str(found)
+
+
+def test_a_game_that_diverges_leaves_the_weights_of_before() -> None:
+    lesson = lesson_of(table(600))
+    torch.manual_seed(0)
+    generator = Generator(2, lesson.clock.size, 8)
+    before = {name: value.clone() for name, value in generator.state_dict().items()}
+    critic = Critic(2, lesson.clock.size, 8, SEEN)
+    course = Game(generator, critic, Windows(lesson, MADE), Rules(50, 8, 1, math.inf, 1e-3, 60)).play()
+    assert course.lost is not None
+    assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
+
+
+# -- faults to order -------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 100), st.floats(0.001, 0.01))
+def test_the_truth_holds_every_cell_that_changed(seed: int, rate: float) -> None:
+    rows = table(1200)
+    spoilt, told = spoil(rows.times, rows.values, "s", rows.channels, rate, [seed])
+    changed = ~((spoilt == rows.values) | np.isnan(spoilt) & np.isnan(rows.values))
+    truth = np.zeros_like(changed)
+    for one in told:
+        during = (rows.times >= one.start_ns) & (rows.times <= one.end_ns)
+        columns = [rows.channels.index(name) for name in one.channels]
+        truth[np.ix_(during, columns)] = True
+        assert changed[np.ix_(during, columns)].any()
+    assert not (changed & ~truth).any()
+    assert len(told) <= round(rate * 1200)
+
+
+# -- the command line ------------------------------------------------------------------------------------------------
+
+
+def test_fit_and_sample_by_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, folder = tmp_path / "normal.csv", tmp_path / "gen"
+    rows = table(1500)
+    lines = [",".join(["timestamp", *rows.channels])]
+    lines += [f"{at // 10**6}," + ",".join(map(str, row)) for at, row in zip(rows.times, rows.values, strict=True)]
+    source.write_text("\n".join(lines) + "\n")
+    quick = ["--steps", "60", "--model", "vae", "--hidden", "16", "--window", "12"]
+    assert cli.main(["synth", "fit", str(source), "--out", str(folder), *quick]) == 0
+    assert "vae generator of 4 channels" in capsys.readouterr().out
+    assert "told apart" in (folder / "report.html").read_text()
+    for name in ("a.csv", "b.csv.gz", "c.parquet"):
+        out, truth = tmp_path / name, tmp_path / f"{name}.truth"
+        asked = ["synth", "sample", str(folder), "--length", "3000", "--out", str(out), "--truth", str(truth)]
+        assert cli.main([*asked, "--episodes", "2/1d", "--seed", "4"]) == 0
+    read = [read_table([str(tmp_path / name)]) for name in ("a.csv", "b.csv.gz", "c.parquet")]
+    for other in read[1:]:
+        np.testing.assert_array_equal(other.values, read[0].values)
+        np.testing.assert_array_equal(other.times, read[0].times)
+    assert (len(read[0]), read[0].channels) == (3000, rows.channels)
+    with (tmp_path / "a.csv.truth").open() as file:
+        told = list(csv.DictReader(file))
+    assert 25 <= len(told) <= 42  # of 41.7 days
+    assert {one["kind"] for one in told} <= set(KINDS)
+    assert all(parse_time(one["start"]) in read[0].times for one in told)
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["fit", "nowhere.csv", "--out", "gen"], "nowhere.csv: no such file"),
+    (["sample", "nowhere", "--length", "5", "--out", "x.csv"], "nowhere holds no generator"),
+    (["plant", "nowhere.csv", "--out", "x.csv", "--truth", "t", "--episodes", "often"], "no such file"),
+])  # fmt: skip
+def test_what_cannot_be_done_is_said_in_one_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["synth", *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

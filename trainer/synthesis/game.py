@@ -1,0 +1,155 @@
+"""The adversarial game: a critic learns to tell made windows from measured ones, a generator to make what it believes.
+
+Hinge loss (Lim & Ye, "Geometric GAN", 2017) with spectral norm in the critic: no gradient penalty, so a step costs a
+third. Both players see the same times of day. Measured windows and made ones get the same little noise, or the critic
+would live by the steps of channels that have few values. The generator that is kept is the mean over the last steps'
+weights (Karras et al., ICLR 2018). The game is watched: where the critic wins for good, the generator makes always the
+same, or a number is no number, the game is over (``Lost``), and the weights are as they were when it last went well.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import relu
+
+from trainer.synthesis.critic import GROUP, Critic
+from trainer.synthesis.generator import AFTER, BEFORE, STRIDES, Generator, Noise
+from trainer.synthesis.lesson import Windows
+
+#: Readings of a window that the critic sees, and that are made for it.
+SEEN = 64
+MADE = 4 * STRIDES[0]
+
+#: Deviation of the noise that both kinds of windows get, normal scores.
+DITHER = 0.1
+
+#: Share of the weights' mean that stays in a step.
+KEEPS = 0.998
+
+#: Steps whose mean is watched.
+WATCHED = 200
+
+#: The critic has won where its gap (real minus made, in the mean of WATCHED steps) stays above this; 2 is all that the
+#: hinge asks for. The generator has collapsed where its windows differ by less than this share of how real ones do.
+MOST_GAP, LEAST_VARIETY = 1.9, 0.3
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How long and how fast."""
+
+    steps: int
+    batch: int
+    critic_steps: int
+    """Of the critic for each of the generator."""
+    rate: float
+    critic_rate: float
+    limit_s: float
+
+
+@dataclass
+class Course:
+    """How the game went, a number a step."""
+
+    gap: list[float] = field(default_factory=list)
+    """How much more real measured windows look to the critic than made ones."""
+    variety: list[float] = field(default_factory=list)
+    """Deviation over made windows, over that of measured ones."""
+    lost: str | None = None
+    """Why it was broken off."""
+
+
+class Game:
+    """A generator against a critic."""
+
+    def __init__(self, generator: Generator, critic: Critic, windows: Windows, rules: Rules) -> None:
+        if rules.batch % GROUP:
+            raise ValueError(f"a batch of {rules.batch} is no multiple of {GROUP}")
+        self.generator, self.critic, self.windows, self.rules = generator, critic, windows, rules
+        self.mean = copy.deepcopy(generator)
+        self._moves = torch.optim.Adam(generator.parameters(), lr=rules.rate, betas=(0.0, 0.9))
+        self._judges = torch.optim.Adam(critic.parameters(), lr=rules.critic_rate, betas=(0.0, 0.9))
+
+    def play(self, say: Callable[[str], None] = lambda _: None) -> Course:
+        """All steps, or until it is lost; then ``generator`` has the mean's weights."""
+        course, began = Course(), time.monotonic()
+        good = copy.deepcopy(self.mean.state_dict())
+        for step in range(self.rules.steps):
+            for _ in range(self.rules.critic_steps):
+                gap, variety = self._judge()
+            self._move()
+            course.gap.append(gap)
+            course.variety.append(variety)
+            course.lost = _lost(course)
+            if course.lost is not None:
+                self.mean.load_state_dict(good)
+                break
+            if (step + 1) % max(self.rules.steps // 10, 1) == 0:
+                say(
+                    f"game, step {step + 1} of {self.rules.steps}: gap {np.mean(course.gap[-100:]):.2f}, variety "
+                    f"{np.mean(course.variety[-100:]):.2f}"
+                )
+            if step % WATCHED == WATCHED - 1:
+                good = copy.deepcopy(self.mean.state_dict())
+            if time.monotonic() - began > self.rules.limit_s:
+                break
+        self.generator.load_state_dict(self.mean.state_dict())
+        return course
+
+    def _made(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(made windows, measured windows ``[B, C, SEEN]``, their context ``[B, K, SEEN]``)."""
+        real, context = self.windows.drawn(count)  # [B, C, MADE]
+        made = self.generator(*Noise.drawn(count, MADE, real.shape[1], real.device), context)
+        start = BEFORE + int(torch.randint(MADE - AFTER - BEFORE - SEEN + 1, ()))
+        seen = slice(start, start + SEEN)
+        # measured windows of other moments than the made ones: that of the same moment is no answer
+        others, at = self.windows.drawn(count)
+        return made[:, :, seen], context[:, :, seen], others[:, :, seen], at[:, :, seen]
+
+    def _judge(self) -> tuple[float, float]:
+        with torch.no_grad():
+            made, context, real, at = self._made(self.rules.batch)
+        on_real, on_made = self.critic(_dithered(real), at), self.critic(_dithered(made), context)
+        loss = relu(1 - on_real).mean() + relu(1 + on_made).mean()
+        self._judges.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._judges.step()
+        variety = made.std(0).mean() / real.std(0).mean().clamp(min=1e-9)
+        return float((on_real.mean() - on_made.mean()).detach()), float(variety)
+
+    def _move(self) -> None:
+        made, context, _, _ = self._made(self.rules.batch)
+        loss = -self.critic(_dithered(made), context).mean()
+        self._moves.zero_grad()
+        loss.backward()
+        self._moves.step()
+        with torch.no_grad():
+            for mean, now in zip(self.mean.parameters(), self.generator.parameters(), strict=True):
+                mean.lerp_(now, 1 - KEEPS)
+
+
+def _dithered(x: Tensor) -> Tensor:
+    return x + DITHER * torch.randn_like(x)
+
+
+def _lost(course: Course) -> str | None:
+    gap, variety = course.gap[-WATCHED:], course.variety[-WATCHED:]
+    if not math.isfinite(gap[-1]) or not math.isfinite(variety[-1]):
+        return "the game diverged: a smaller rate may help"
+    if len(gap) < WATCHED:
+        return None
+    if sum(gap) / WATCHED > MOST_GAP:
+        return f"the critic has won: its gap is {sum(gap) / WATCHED:.2f}"
+    if sum(variety) / WATCHED < LEAST_VARIETY:
+        return (
+            f"the generator has collapsed: its windows differ {sum(variety) / WATCHED:.2f} times as much as real ones"
+        )
+    return None

@@ -1,0 +1,93 @@
+"""Made readings as a file: CSV, CSV.gz or Parquet by its name, block by block, whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pa_parquet
+from numpy.typing import NDArray
+
+from schemas.errors import UserError
+
+PARQUET = (".parquet", ".pq")
+
+#: Of times, and how many nanoseconds each is: the coarsest that fits is written.
+UNITS: tuple[tuple[Literal["s", "ms", "us", "ns"], int], ...] = (("s", 10**9), ("ms", 10**6), ("us", 10**3), ("ns", 1))
+
+
+class Output:
+    """A file that readings are written to; made by ``writing``."""
+
+    def __init__(self, writer: Any, schema: pa.Schema) -> None:
+        self._writer, self._schema = writer, schema
+
+    def write(self, stream: str, times: NDArray[np.int64], values: NDArray[np.float32]) -> None:
+        """Readings ``[n, C]`` of one stream at ``times`` ``[n]``, ns."""
+        columns: dict[str, Any] = {
+            "timestamp": pa.array(times.astype("datetime64[ns]")).cast(self._schema.field(0).type)
+        }
+        if "stream" in self._schema.names:
+            columns["stream"] = pa.array([stream] * len(times))
+        names = self._schema.names[-values.shape[1] :]
+        columns |= {name: pa.array(values[:, c], from_pandas=True) for c, name in enumerate(names)}
+        self._writer.write_table(pa.table(columns, self._schema))
+
+    def _moments(self, times: NDArray[np.int64]) -> pa.Array:
+        kind = self._schema.field(0).type
+        if kind != pa.string():
+            return pa.array(times.astype("datetime64[ns]")).cast(kind)
+        unit = next(unit for unit, size in UNITS if not (times % size).any())
+        texts = np.datetime_as_string(times.astype("datetime64[ns]"), unit=unit, timezone="UTC")
+        return pa.array(texts.tolist(), pa.string())
+
+
+@contextmanager
+def writing(path: str, channels: Sequence[str], *, streams: bool) -> Iterator[Output]:
+    """A file that takes ``path``'s place when the block ends without an error. ``streams``: with a column of that name.
+
+    Raises UserError where the place cannot be written to.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise UserError(f"{target} is a folder: name a file")
+    if not target.absolute().parent.is_dir():
+        raise UserError(f"{target.absolute().parent} does not exist: make it, or name another file than {path}")
+    moment = pa.timestamp("ns", "UTC") if path.lower().endswith(PARQUET) else pa.string()
+    fields = [("timestamp", moment), *([("stream", pa.string())] if streams else [])]
+    schema = pa.schema([*fields, *((name, pa.float32()) for name in channels)])
+    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("xb") as raw:
+            with ExitStack() as stack:
+                yield Output(stack.enter_context(_writer(path.lower(), stack, raw, schema)), schema)
+            raw.flush()
+            os.fsync(raw.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _writer(name: str, stack: ExitStack, raw: BinaryIO, schema: pa.Schema) -> Any:
+    if name.endswith(PARQUET):
+        return pa_parquet.ParquetWriter(raw, schema)
+    if name.endswith(".gz"):  # the same readings, the same bytes
+        raw = cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=raw, mode="wb", mtime=0, filename="")))
+    # its own writer puts every name into quotes
+    names = io.StringIO()
+    csv.writer(names, lineterminator="\n").writerow(schema.names)
+    raw.write(names.getvalue().encode())
+    options = pa_csv.WriteOptions(include_header=False, quoting_style="needed")
+    return pa_csv.CSVWriter(raw, schema, write_options=options)

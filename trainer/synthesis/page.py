@@ -1,0 +1,129 @@
+"""The report of a generator on one page: how good it is beside real readings and a Gaussian, and how it looks."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.page.document import page
+from detector.page.text import table
+from schemas.moment import format_time
+from trainer.page.charts import COLOURS, drawing, short, svg
+from trainer.synthesis.pipeline import Fitted
+
+PAGE_FILE = "report.html"
+
+#: Rows, in order, as they are called.
+ROWS = {"real": "real, another time", "gan": "adversarial", "vae": "variational", "gaussian": "Gaussian (95 %)"}
+
+#: Channels that are drawn, and made windows of each.
+CHANNELS, DRAWN = 6, 12
+
+Floats = NDArray[np.float32]
+
+
+def render(fitted: Fitted) -> str:
+    """The page's text."""
+    return page("Generator", _body(fitted))
+
+
+def _body(fitted: Fitted) -> Iterator[str]:
+    manifest = fitted.recipe.manifest
+    start, stop = (format_time(ns)[:10] for ns in (manifest.start_ns, manifest.stop_ns))
+    yield "<h1>Generator</h1>"
+    yield (
+        f'<p class="lead">The {ROWS[manifest.model]} one, of {len(manifest.channels)} channels, '
+        f"{len(manifest.varying)} of which it makes (the others are constant or the same as another); learned from "
+        f"{manifest.readings} readings from {start} to {stop}.</p>"
+    )
+    yield "<h2>How good it is</h2>"
+    yield (
+        f"<p>Windows of {manifest.window} readings, compared with real ones of stretches of time that nothing has "
+        "learned from. No measure stands alone: copies are told apart from nothing, a Gaussian forecasts well, and a "
+        "generator of fifty windows has a fine precision. The first row is what is possible, the last one what is "
+        "cheap.</p>"
+    )
+    yield _measures(fitted)
+    for c in _shown(fitted):
+        yield f"<h3>{html.escape(manifest.channels[c])}</h3>"
+        yield _channel(fitted, c)
+    if fitted.course is not None:
+        yield "<h2>The game</h2>"
+        yield (
+            "<p>Gap: how much more real measured windows look to the critic than made ones. Variety: how much made "
+            "windows differ, in units of how much measured ones do.</p>"
+        )
+        yield _game(fitted)
+
+
+def _measures(fitted: Fitted) -> str:
+    quality = fitted.recipe.manifest.quality
+    head = [
+        "",
+        "told apart",
+        "forecast error",
+        "MMD²",
+        "precision",
+        "recall",
+        "nearest",
+        "copied",
+        "autocorr.",
+        "corr.",
+    ]
+    rows = [
+        [
+            ROWS[name], f"{q.discriminative:.3f}", f"{q.tstr:.3f}", f"{q.mmd:.4f}", f"{q.precision:.2f}",
+            f"{q.recall:.2f}", f"{q.nearest:.2f}", f"{q.copied:.3f}", f"{q.autocorrelation:.3f}",
+            f"{q.crosscorrelation:.3f}",
+        ]
+        for name in ROWS if (q := quality.get(name)) is not None
+    ]  # fmt: skip
+    said = (
+        "<p>Told apart: by how much the better of two classifiers beats guessing, at most .5. Forecast error: of the "
+        "last reading of real windows, learned from these. Precision: lies where real windows lie; recall: real "
+        "windows lie where it does. Nearest: distance to the nearest training window, 1 for real windows; copied: "
+        "share nearer than 95 of 100 real ones are, .05 for real windows. Autocorr., corr.: mean differences.</p>"
+    )
+    return table(head, rows, ["", *("n" for _ in head[1:])]) + said
+
+
+def _shown(fitted: Fitted) -> list[int]:
+    varying = fitted.recipe.manifest.varying
+    if not varying:
+        return []
+    return [varying[place] for place in np.unique(np.linspace(0, len(varying) - 1, CHANNELS).round().astype(int))]
+
+
+def _channel(fitted: Fitted, c: int) -> str:
+    """Windows of each kind, and how often each value is."""
+    kinds = [("real", fitted.real), *((n, fitted.made[n]) for n in ("gan", "vae", "gaussian") if n in fitted.made)]
+    with drawing(1.9) as figure:
+        axes = figure.subplots(1, len(kinds) + 1)
+        low, high = np.nanmin(fitted.real[:, :, c]), np.nanmax(fitted.real[:, :, c])
+        room = 0.05 * max(float(high - low), 1e-6)
+        for number, (name, windows) in enumerate(kinds):
+            ax, colour = axes[number], COLOURS[number]
+            for place in np.linspace(0, len(windows) - 1, DRAWN).astype(int):
+                ax.plot(windows[place, :, c], color=colour, alpha=0.6, linewidth=0.8)
+            ax.set_title(short(ROWS[name]))
+            ax.set_ylim(low - room, high + room)
+            bins = np.linspace(low, high, 30) if high > low else 3
+            axes[-1].hist(windows[:, :, c].ravel(), bins=bins, density=True, histtype="step", color=colour)
+        axes[-1].set_title("values")
+        axes[-1].set_yticks([])
+        return svg(figure)
+
+
+def _game(fitted: Fitted) -> str:
+    assert fitted.course is not None
+    with drawing(1.9) as figure:
+        left, right = figure.subplots(1, 2)
+        for ax, values, title in ((left, fitted.course.gap, "gap"), (right, fitted.course.variety, "variety")):
+            smooth = np.convolve(values, np.ones(20) / 20, mode="valid") if len(values) >= 20 else np.array(values)
+            ax.plot(smooth, color=COLOURS[0])
+            ax.set_title(title)
+            ax.set_xlabel("step")
+        return svg(figure)

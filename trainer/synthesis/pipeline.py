@@ -1,0 +1,168 @@
+"""From normal readings to a generator: the two fits, what each is worth beside the cheap and the real, the choice.
+
+Every third of some twenty stretches of time is kept out of the fits, and what is made is compared with it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from detector.adapters.files import Table
+from schemas.errors import DataError, ResidualError
+from trainer.synthesis.critic import Critic
+from trainer.synthesis.encoder import Encoder
+from trainer.synthesis.game import MADE, SEEN, Course, Game, Rules
+from trainer.synthesis.gaussian import Gaussian
+from trainer.synthesis.generator import Generator
+from trainer.synthesis.lesson import Lesson, Windows, lesson_of
+from trainer.synthesis.quality import Quality, faults_of_quality, judge
+from trainer.synthesis.recipe import Manifest, Recipe, graph_of
+from trainer.synthesis.sampler import BLOCK, LEAD, TAIL, Sampler
+from trainer.synthesis.settings import SynthSettings
+from trainer.synthesis.variational import LENGTH, Plan, fit_variational
+
+Floats = NDArray[np.float32]
+Say = Callable[[str], None]
+
+#: Stretches of time, of which every third is held out; fewer where one would be shorter than LENGTH readings.
+STRETCHES, EVERY = 21, 3
+
+#: Readings that are made to be compared.
+COMPARED = 12 * BLOCK
+
+#: How often a game that was lost is begun anew, each time at half the rates.
+AGAIN = 2
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What came of it."""
+
+    recipe: Recipe
+    quality: Mapping[str, Quality]
+    """By row: real, gaussian, vae, gan."""
+    real: Floats
+    """Windows ``[N, W, C]`` that nothing has learned from."""
+    made: Mapping[str, Floats]
+    """Windows of each row but the real one."""
+    course: Course | None
+    """Of the game, where one was played."""
+    bound: Sequence[float]
+    """The variational bound over its steps, nats per reading."""
+
+
+def fit_generator(table: Table, settings: SynthSettings, say: Say = lambda _: None) -> Fitted:
+    """Raises DataError where there is too little, ResidualError where what was made is not fit for use."""
+    learned, held_out = _split(table)
+    lesson, other = lesson_of(learned, settings.groups), lesson_of(held_out, settings.groups)
+    real, known = (_windows(one, settings.window) for one in (other, lesson))
+    if min(len(real), len(known)) < 100:
+        raise DataError(f"too few windows of {settings.window} readings to compare: {len(real)}; take longer data")
+    torch.manual_seed(settings.seed)
+    size = (len(lesson.varying), lesson.clock.size, settings.hidden)
+    generators, bound, course = _generators(lesson, size, settings, say)
+    recipes = {name: _recipe(lesson, name, generator, settings) for name, generator in generators.items()}
+    made = {"gaussian": Gaussian.of(known).drawn(len(real), settings.seed)}
+    made |= {name: _made(recipe, lesson, settings) for name, recipe in recipes.items()}
+    quality = {"real": judge(known, real, known, settings.seed, whole=False)}
+    for name, windows in made.items():
+        say(f"compares what {name} makes with what was measured")
+        quality[name] = judge(windows, real, known, settings.seed)
+    name = _better(quality) if settings.model == "auto" else settings.model
+    refused = faults_of_quality(quality[name], quality["real"])
+    if refused:
+        raise ResidualError(f"the generator is of no use ({name}): {'; '.join(refused)}: nothing was written")
+    say(f"the generator is the {name}")
+    chosen = recipes[name]
+    manifest = chosen.manifest.model_copy(update={"quality": quality})
+    return Fitted(Recipe(manifest, chosen.graph, chosen.marginals), quality, real, made, course, bound)
+
+
+def _split(table: Table) -> tuple[Table, Table]:
+    """(what is learned from, what it is compared with)."""
+    times = table.times
+    if not len(times) or times.min() == times.max():
+        raise DataError("the data hold no two moments: some hundreds of readings are needed at least")
+    moments = np.unique(times)
+    count = max(min(STRETCHES, len(moments) // LENGTH), EVERY)
+    edges = moments[np.linspace(0, len(moments), count + 1).astype(np.int64)[1:-1]]
+    kept_out = np.searchsorted(edges, times, side="right") % EVERY == EVERY - 1
+    learned, held_out = (table.rows(np.flatnonzero(which)) for which in (~kept_out, kept_out))
+    return learned, held_out
+
+
+def _windows(lesson: Lesson, length: int) -> Floats:
+    """All windows ``[N, length, C]`` of the stretches, in the order of time."""
+    found = [
+        np.lib.stride_tricks.sliding_window_view(stretch.values, length, axis=0).transpose(0, 2, 1)
+        for stretch in sorted(lesson.stretches, key=lambda one: int(one.times[0]))
+        if len(stretch.times) >= length
+    ]
+    return np.concatenate(found) if found else np.empty((0, length, len(lesson.channels)), np.float32)
+
+
+def _generators(
+    lesson: Lesson, size: tuple[int, int, int], settings: SynthSettings, say: Say
+) -> tuple[dict[str, Generator], Sequence[float], Course | None]:
+    channels, context, hidden = size
+    generator, encoder = Generator(*size), Encoder(*size)
+    if channels == 0:
+        return {"vae": generator}, [], None
+    say(f"learns from {sum(len(s.times) for s in lesson.stretches)} readings, {channels} channels that vary")
+    windows = Windows(lesson, LENGTH)
+    plan = Plan(settings.steps, settings.batch, settings.rate, settings.fit_limit)
+    bound = fit_variational(generator, encoder, windows, plan, say)
+    if settings.model == "vae":
+        return {"vae": generator}, bound, None
+    shorter = Windows(lesson, MADE)
+    for attempt in range(AGAIN + 1):
+        player, slower = copy.deepcopy(generator), 0.5**attempt
+        rules = Rules(
+            settings.game_steps, settings.batch, settings.critic_steps, settings.game_rate * slower,
+            settings.critic_rate * slower, settings.fit_limit,
+        )  # fmt: skip
+        course = Game(player, Critic(channels, context, hidden, SEEN), shorter, rules).play(say)
+        if course.lost is None:
+            return {"vae": generator, "gan": player}, bound, course
+        say(f"the game is over: {course.lost}" + ("; begins anew, at half the rates" if attempt < AGAIN else ""))
+    if settings.model == "gan":
+        raise ResidualError(f"no game went well: {course.lost}; take --model vae or other rates: nothing was written")
+    return {"vae": generator}, bound, course
+
+
+def _recipe(lesson: Lesson, name: str, generator: Generator, settings: SynthSettings) -> Recipe:
+    varying = lesson.varying.tolist()
+    graph = graph_of(generator, len(varying), lesson.clock.size, LEAD + BLOCK + TAIL) if varying else b""
+    manifest = Manifest.model_validate({
+        "model": name, "channels": lesson.channels, "groups": lesson.groups, "interval_ns": lesson.interval_ns,
+        "daily": lesson.clock.daily, "weekly": lesson.clock.weekly, "varying": varying, "same_as": lesson.same_as,
+        "start_ns": min(int(s.times[0]) for s in lesson.stretches),
+        "stop_ns": max(int(s.times[-1]) for s in lesson.stretches),
+        "readings": sum(len(s.times) for s in lesson.stretches), "window": settings.window, "quality": {},
+    })  # fmt: skip
+    return Recipe(manifest, graph, lesson.marginals)
+
+
+def _made(recipe: Recipe, lesson: Lesson, settings: SynthSettings) -> Floats:
+    """Windows ``[N, W, C]`` of what a recipe makes, of every group as many as were measured of it."""
+    sampler, manifest = Sampler(recipe, settings.seed), recipe.manifest
+    share = np.bincount([s.group for s in lesson.stretches], [len(s.times) for s in lesson.stretches])
+    found = []
+    for group, part in enumerate(share / share.sum()):
+        _, values = sampler.whole(group, group, manifest.start_ns, max(round(COMPARED * part), BLOCK))
+        runs = np.lib.stride_tricks.sliding_window_view(values, settings.window, axis=0).transpose(0, 2, 1)
+        found.append(runs[:: max(settings.window // 2, 1)])
+    return np.concatenate(found)
+
+
+def _better(quality: Mapping[str, Quality]) -> str:
+    """Of those that are of use, else of all, the one that is told from measured windows least."""
+    names = [name for name in ("gan", "vae") if name in quality]
+    fit = [name for name in names if not faults_of_quality(quality[name], quality["real"])] or names
+    return min(fit, key=lambda name: quality[name].discriminative)

@@ -1,0 +1,101 @@
+"""Sampling: readings of any number of streams, of any length, the same whether they are made at once or in parts.
+
+Noise is drawn by blocks, each from its own seed (sample, stream, block). A block is made with the last draws of the one
+before and the first ones of the next, as far as the generator's convolutions see: so there is no seam.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from trainer.synthesis.generator import AFTER, BEFORE, SIZES, STRIDES
+from trainer.synthesis.recipe import INPUTS, Recipe
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+COARSEST = STRIDES[0]
+
+#: Readings of a block; a multiple of the coarsest stride.
+BLOCK = 2048
+
+#: Readings of the blocks beside it that are made along, in whole coarse draws.
+LEAD = -(-BEFORE // COARSEST) * COARSEST
+TAIL = -(-AFTER // COARSEST) * COARSEST
+
+#: Streams that are made at once.
+AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Styles:
+    """Spread of the noise at each stage: 1 is as it was learned, 0 is none, so always the same."""
+
+    coarse: float = 1.0
+    middle: float = 1.0
+    fine: float = 1.0
+
+    def of(self, rate: int) -> float:
+        """Of a rate of noise, coarse to fine; what each channel does by itself is fine, too."""
+        return (self.coarse, self.middle, self.fine, self.fine)[rate]
+
+
+class Sampler:
+    """Makes readings by a recipe."""
+
+    def __init__(self, recipe: Recipe, seed: int, styles: Styles | None = None) -> None:
+        self.recipe, self.seed, self.styles = recipe, seed, styles or Styles()
+        self._session = ort.InferenceSession(recipe.graph, providers=["CPUExecutionProvider"]) if recipe.graph else None
+
+    def blocks(self, streams: Sequence[int], group: int, start_ns: int, length: int) -> Iterator[tuple[Ints, Floats]]:
+        """(times ``[n]``, readings ``[S, n, C]``) of streams by their number, from ``start_ns`` on, block by block."""
+        for block in range(-(-length // BLOCK)):
+            wanted = min(BLOCK, length - block * BLOCK)
+            times = start_ns + self.recipe.manifest.interval_ns * np.arange(block * BLOCK, block * BLOCK + wanted)
+            parts = [
+                self._block(streams[at : at + AT_ONCE], group, start_ns, block)[:, :wanted]
+                for at in range(0, len(streams), AT_ONCE)
+            ]
+            yield times, np.concatenate(parts)
+
+    def whole(self, stream: int, group: int, start_ns: int, length: int) -> tuple[Ints, Floats]:
+        """(times ``[n]``, readings ``[n, C]``) of one stream."""
+        parts = list(self.blocks([stream], group, start_ns, length))
+        return np.concatenate([times for times, _ in parts]), np.concatenate([values[0] for _, values in parts])
+
+    def _block(self, streams: Sequence[int], group: int, start_ns: int, block: int) -> Floats:
+        """``[S, BLOCK, C]``."""
+        if self._session is None:
+            scores = np.zeros((len(streams), BLOCK, 0), np.float32)
+        else:
+            V, interval = len(self.recipe.manifest.varying), self.recipe.manifest.interval_ns
+            given = [np.stack(parts) for parts in zip(*(self._noise(s, block, V) for s in streams), strict=True)]
+            moments = start_ns + interval * np.arange(block * BLOCK - LEAD, (block + 1) * BLOCK + TAIL)
+            context = self.recipe.clock.context(moments, group).T
+            given.append(np.repeat(context[None], len(streams), axis=0))
+            fed = {name: array for name, array in zip(INPUTS, given, strict=True) if array.shape[1]}
+            made: Floats = self._session.run(None, fed)[0]  # [S, V, LEAD + BLOCK + TAIL]
+            scores = made[:, :, LEAD : LEAD + BLOCK].transpose(0, 2, 1)
+        return np.stack([self.recipe.values(own, group) for own in scores])
+
+    def _noise(self, stream: int, block: int, channels: int) -> list[Floats]:
+        """For LEAD + BLOCK + TAIL readings around a block, ``[N, n]`` of each rate."""
+        near = [self._draws(stream, b, channels) for b in (block - 1, block, block + 1)]
+        whole = []
+        for rate, stride in enumerate([*STRIDES, 1]):
+            before, now, after = (part[rate] for part in near)
+            joined = np.concatenate([before[:, -(LEAD // stride) :], now, after[:, : TAIL // stride]], axis=1)
+            whole.append((self.styles.of(rate) * joined).astype(np.float32))
+        return whole
+
+    def _draws(self, stream: int, block: int, channels: int) -> list[Floats]:
+        """Noise of one block of one stream, ``[N, BLOCK / stride]`` each, coarse to fine, the channels' own last."""
+        return [
+            np.random.default_rng([self.seed, stream, rate, block + 1]).standard_normal((size, BLOCK // stride), "f4")
+            for rate, (size, stride) in enumerate([*zip(SIZES, STRIDES, strict=True), (channels, 1)])
+        ]

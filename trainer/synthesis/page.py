@@ -34,9 +34,10 @@ def _body(fitted: Fitted) -> Iterator[str]:
     manifest = fitted.recipe.manifest
     start, stop = (format_time(ns)[:10] for ns in (manifest.start_ns, manifest.stop_ns))
     yield "<h1>Generator</h1>"
+    others = len(manifest.channels) - len(manifest.varying)
+    beside = f", {others} of which are constant or the same as another" if others else ""
     yield (
-        f'<p class="lead">The {ROWS[manifest.model]} one, of {len(manifest.channels)} channels, '
-        f"{len(manifest.varying)} of which it makes (the others are constant or the same as another); learned from "
+        f'<p class="lead">The {ROWS[manifest.model]} one, of {len(manifest.channels)} channels{beside}; learned from '
         f"{manifest.readings} readings from {start} to {stop}.</p>"
     )
     yield "<h2>How good it is</h2>"

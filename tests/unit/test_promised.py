@@ -26,7 +26,8 @@ def incident(day: float, stream: str = "a", **other: object) -> PastIncident:
 def test_as_many_minor_ones_as_the_promise_makes_likely_are_taken_for_false_alarms() -> None:
     own = [incident(day) for day in range(5)]  # two are expected in two weeks; five are no surprise, six are
     assert promised(own, WEEKLY, 0, END) == own
-    assert promised([*own, incident(6)], WEEKLY, 0, END) == []
+    longer = incident(6, ended=round(6.1 * DAY_NS))
+    assert promised([longer, *own], WEEKLY, 0, END) == own
     assert promised([*own, incident(6, "b")], WEEKLY, 0, END) == [*own, incident(6, "b")]
     assert promised([*own, incident(15)], WEEKLY, 0, END) == own
 

@@ -2,8 +2,10 @@
 
 An honest promise is kept by being wrong now and then. Were the readings of every incident left out, the highest normal
 scores would be missing night after night: thresholds fitted on what is left are lower, raise more alarms, and leave out
-more. So of a stream that had no more incidents than its promise makes likely, those that nobody has judged, that are
-minor (no rarer than false alarms are) and over by themselves are taken for what was promised, and learned.
+more. So of the incidents that nobody has judged, that are minor (no rarer than false alarms are) and were over by
+themselves, as many of each stream as its promise makes likely are taken for what was promised, and learned: the
+shortest ones. Where there were more, the rest is left out. Were all of them left out then, a stream that changes slowly
+would have more and more of them, as nothing new of it would be learned.
 """
 
 from __future__ import annotations
@@ -36,7 +38,17 @@ def promised(incidents: Sequence[PastIncident], rate: float, start: int, end: in
         if start <= one.began <= end and one.kind in (Kind.ANOMALY, Kind.SHIFT):
             by_stream.setdefault(one.stream, []).append(one)
     likely = poisson.ppf(1 - CHANCE, rate * (end - start) / DAY_NS)
-    return [one for own in by_stream.values() if len(own) <= likely for one in own if _is_ordinary(one)]
+    found: set[PastIncident] = set()
+    for own in by_stream.values():
+        ordinary = [one for one in own if _is_ordinary(one)]
+        room = max(int(likely) - (len(own) - len(ordinary)), 0)
+        found.update(sorted(ordinary, key=_length)[:room])
+    return [one for one in incidents if one in found]
+
+
+def _length(one: PastIncident) -> int:
+    assert one.ended is not None
+    return one.ended - one.began
 
 
 def _is_ordinary(one: PastIncident) -> bool:

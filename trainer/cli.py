@@ -17,6 +17,7 @@ from schemas.errors import ModelError, ResidualError, SettingsError
 from schemas.printable import printable
 from schemas.security import SECRETS, Security
 from trainer import store_cli, synth_cli
+from trainer.console import say
 from trainer.retrain.settings import RetrainSettings
 from trainer.settings import PREFIX, TABLE, FitSettings
 
@@ -155,9 +156,6 @@ def _given(namespace: argparse.Namespace) -> dict[str, Any]:
 def _fit(namespace: argparse.Namespace) -> int:
     settings = FitSettings.load(_given(namespace), namespace.config)
     check_target(namespace.out)  # before an hour of training, not after
-
-    def say(line: str) -> None:
-        print(f"trainer: {printable(line)}", file=sys.stderr, flush=True)
 
     learned = _learned(namespace.data, settings, say)
     for warning in learned.warnings:

@@ -19,6 +19,7 @@ from detector.flags import add_flags, given
 from schemas.champion import Champion, Promotion, VersionId
 from schemas.errors import SettingsError
 from schemas.printable import printable
+from trainer.console import say
 from trainer.retrain.settings import RetrainSettings, StoreSettings
 
 if TYPE_CHECKING:
@@ -121,10 +122,10 @@ def _retrain(namespace: argparse.Namespace) -> int:
     fitting = FitSettings.load({}, namespace.config)
 
     def run() -> None:
-        print(_outcome(retrain(settings, fitting, _say)), flush=True)
+        print(_outcome(retrain(settings, fitting, say)), flush=True)
 
     if settings.schedule is not None:
-        every_night(settings, run, lambda: has_drifted(settings, _say), _say)
+        every_night(settings, run, lambda: has_drifted(settings, say), say)
         return 0
     run()
     return 0
@@ -135,10 +136,6 @@ def _outcome(night: Night) -> str:
         return f"{night.version} serves"
     stored = f"{night.version} is stored" if night.version else "nothing is stored"
     return f"{stored}, and what served goes on: {night.contest.decision.reasons[0]}"
-
-
-def _say(line: str) -> None:
-    print(f"trainer: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def _rollback(namespace: argparse.Namespace) -> int:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from detector.adapters.aside import aside
 from detector.flags import add_flags, given
 from schemas.errors import SettingsError
-from schemas.moment import SECOND_NS, parse_duration, parse_time
-from schemas.printable import printable
+from schemas.moment import SECOND_NS, parse_time
+from schemas.promise import DAY_S, Promise
+from trainer.console import say
 from trainer.synthesis.settings import SynthSettings
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_faults(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is drawn; default 0")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of all that is drawn; default 0")
     parser.add_argument(
         "--truth", required=required, metavar="FILE",
         help="plant faults, and write what they are: CSV with stream, kind, start, end, channels, size",
@@ -75,6 +75,13 @@ def _add_faults(parser: argparse.ArgumentParser, *, required: bool = False) -> N
         "--episodes", default="1/1d", metavar="N/DURATION", help="faults of each stream in a time; default 1/1d"
     )
     parser.add_argument("--kinds", metavar="KIND;…", help="kinds of faults; default all")
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("at least 0")
+    return value
 
 
 def _count(text: str) -> int:
@@ -91,10 +98,6 @@ def _spread(text: str) -> float:
     return value
 
 
-def _say(line: str) -> None:
-    print(f"trainer: {printable(line)}", file=sys.stderr, flush=True)
-
-
 def _fit(namespace: argparse.Namespace) -> int:
     from detector.adapters.files import read_table
     from trainer.synthesis.page import PAGE_FILE, render
@@ -103,7 +106,7 @@ def _fit(namespace: argparse.Namespace) -> int:
 
     settings = SynthSettings.load(given(namespace, SynthSettings), namespace.config)
     check_target(namespace.out)  # before half an hour of fitting, not after
-    fitted = fit_generator(read_table(namespace.data, default_stream=settings.stream), settings, _say)
+    fitted = fit_generator(read_table(namespace.data, default_stream=settings.stream), settings, say)
     write_recipe(fitted.recipe, namespace.out, {PAGE_FILE: render(fitted).encode()})
     manifest = fitted.recipe.manifest
     print(f"{namespace.out}: {manifest.model} generator of {len(manifest.channels)} channels")
@@ -120,10 +123,11 @@ def _sample(namespace: argparse.Namespace) -> int:
     manifest = recipe.manifest
     start = manifest.start_ns if namespace.start is None else _time(namespace.start)
     sampler = Sampler(recipe, namespace.seed, Styles(namespace.coarse, namespace.middle, namespace.fine))
-    rate = _rate(namespace.episodes, manifest.interval_ns) if namespace.truth is not None else 0.0
     kinds = _kinds(namespace.kinds)
     told: list[Told] = []
     names = [_name(pattern, n, namespace.streams) for pattern in manifest.groups for n in range(namespace.streams)]
+    asked = _rate(namespace.episodes, manifest.interval_ns, len(names))
+    rate = 0.0 if namespace.truth is None else asked
     with writing(namespace.out, manifest.channels, streams=len(names) > 1) as output:
         for number, name in enumerate(names):
             group = number // namespace.streams
@@ -140,10 +144,10 @@ def _sample(namespace: argparse.Namespace) -> int:
 
 
 def _name(pattern: str, number: int, count: int) -> str:
-    """Of a made stream: it fits its group's pattern."""
-    if pattern == "*" and count == 1:
-        return "default"
-    return pattern.replace("*", f"{number + 1}", 1).replace("*", "") if "*" in pattern else f"{pattern}-{number + 1}"
+    """Of a made stream: its group's pattern, the first star of which is a number."""
+    if "*" not in pattern:
+        return pattern if count == 1 else f"{pattern}-{number + 1}"
+    return "default" if pattern == "*" and count == 1 else pattern.replace("*", f"{number + 1}", 1).replace("*", "")
 
 
 def _plant(namespace: argparse.Namespace) -> int:
@@ -154,7 +158,8 @@ def _plant(namespace: argparse.Namespace) -> int:
 
     table = read_table(namespace.data, default_stream=namespace.stream)
     by_stream = rows_by_stream(table)
-    rate, kinds = _rate(namespace.episodes, interval_of(table, by_stream)), _kinds(namespace.kinds)
+    rate = _rate(namespace.episodes, interval_of(table, by_stream), len(by_stream))
+    kinds = _kinds(namespace.kinds)
     told: list[Told] = []
     with writing(namespace.out, table.channels, streams=len(by_stream) > 1) as output:
         for number, (stream, rows) in enumerate(by_stream.items()):
@@ -175,16 +180,12 @@ def _time(text: str) -> int:
         raise SettingsError(f"--start {text}: {error}") from None
 
 
-def _rate(text: str, interval_ns: int) -> float:
-    """Episodes per reading."""
-    count, slash, duration = text.partition("/")
+def _rate(text: str, interval_ns: int, streams: int) -> float:
+    """Episodes per reading of each stream."""
     try:
-        rate = float(count) / parse_duration(duration) if slash else -1.0
-    except (ValueError, ZeroDivisionError):
-        rate = -1.0
-    if rate < 0:
-        raise SettingsError(f"--episodes {text}: write a number of faults in a time, like 2/1d")
-    return rate * interval_ns / SECOND_NS
+        return Promise.parse(text).per_day(streams) / DAY_S * interval_ns / SECOND_NS
+    except ValueError as error:
+        raise SettingsError(f"--episodes {text}: {error}") from None
 
 
 def _kinds(text: str | None) -> Sequence[Kind]:

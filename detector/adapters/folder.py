@@ -31,6 +31,9 @@ from schemas.manifest import MANIFEST_VERSION, Manifest
 
 GRAPH = "model.onnx"
 MANIFEST = "manifest.json"
+
+#: What a model's manifest has, and hardly another program's file of that name.
+MANIFEST_KEYS = frozenset({"format_version", "graph_sha256"})
 STREAMS = "streams.npz"
 
 
@@ -113,28 +116,31 @@ def read_manifest(path: str | Path, said: bytes) -> Manifest:
         raise ModelError(f"{path}: {where}: {first['msg']}: fit the model again") from error
 
 
-def check_target(path: str | Path) -> None:
-    """Raises UserError unless a model may be written to this folder: it is absent, empty or a model folder.
+def check_target(
+    path: str | Path, what: str = "model", manifest: str = MANIFEST, keys: frozenset[str] = MANIFEST_KEYS
+) -> None:
+    """Raises UserError unless a folder may be written there: it is absent, empty or a folder of the same kind.
 
-    A model folder is one that holds a manifest of ours; another program's file of that name does not make it one.
+    ``what``: the kind in words, a folder with a ``manifest`` of ours, a JSON object that has these ``keys``; another
+    program's file of that name does not make it one.
     """
     folder = Path(path)
     if folder.is_dir():
         names = {entry.name for entry in folder.iterdir()}
-        if names and not (MANIFEST in names and _is_manifest(folder / MANIFEST)):
-            raise UserError(f"{folder} is not empty and no model folder: name another --out or empty it")
+        if names and not (manifest in names and _is_manifest(folder / manifest, keys)):
+            raise UserError(f"{folder} is not empty and no {what} folder: name another --out or empty it")
     elif folder.exists() or folder.is_symlink():
         raise UserError(f"{folder} is not a folder: name another --out")
     elif not folder.absolute().parent.is_dir():
         raise UserError(f"{folder.absolute().parent} does not exist: make it, or name another --out")
 
 
-def _is_manifest(path: Path) -> bool:
+def _is_manifest(path: Path, keys: frozenset[str]) -> bool:
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return False
-    return isinstance(found, dict) and {"format_version", "graph_sha256"} <= found.keys()
+    return isinstance(found, dict) and keys <= found.keys()
 
 
 def write_model(model: Model, path: str | Path, extra: Mapping[str, bytes] | None = None) -> None:

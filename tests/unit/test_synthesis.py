@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from detector.adapters.files import Table, read_table
 from schemas.errors import DataError, ModelError
-from schemas.moment import parse_time
+from schemas.moment import format_time, parse_time
 from trainer import cli
 from trainer.faults import KINDS
 from trainer.synthesis.clock import Clock
@@ -291,6 +291,9 @@ def test_fit_and_sample_by_the_command_line(tmp_path: Path, capsys: pytest.Captu
         out, truth = tmp_path / name, tmp_path / f"{name}.truth"
         asked = ["synth", "sample", str(folder), "--length", "3000", "--out", str(out), "--truth", str(truth)]
         assert cli.main([*asked, "--episodes", "2/1d", "--seed", "4"]) == 0
+    header, first = (tmp_path / "a.csv").read_text().splitlines()[:2]
+    assert header == "timestamp,level,count,limit,again"
+    assert first.startswith(format_time(START_NS) + ",")
     read = [read_table([str(tmp_path / name)]) for name in ("a.csv", "b.csv.gz", "c.parquet")]
     for other in read[1:]:
         np.testing.assert_array_equal(other.values, read[0].values)

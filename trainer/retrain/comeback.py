@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.engine.orders import NORMAL_MAD
 from schemas.moment import LATEST_NS, SECOND_NS
 from trainer.retrain.promised import DAY_NS
 
@@ -28,9 +29,6 @@ IN_A_ROW = 4
 
 #: Readings below which a stretch or the hours before say nothing.
 LEAST = 6
-
-#: A median absolute deviation of a normal distribution is so many standard deviations.
-MAD = 0.6745
 
 Floats = NDArray[np.float32]
 Times = NDArray[np.int64]
@@ -75,7 +73,7 @@ def _away(times: Times, values: Floats, began: int, start: int, level: Level | N
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # channels that are never there
         usual, middle = np.nanmedian(before, axis=0), np.nanmedian(now, axis=0)
-        spread = np.nanmedian(np.abs(before - usual), axis=0) / MAD
+        spread = NORMAL_MAD * np.nanmedian(np.abs(before - usual), axis=0)
     if level is not None:
         usual, spread = np.where(known, usual, level.loc), np.where(known, spread, level.scale)
     told = (np.isfinite(now).sum(axis=0) >= LEAST) & (known if level is None else True)

@@ -32,7 +32,7 @@ PLANTINGS, PER_KIND = 6, 2
 MARGIN = 24
 
 #: Streams that faults are planted into, and past faults that are looked at, the newest of them.
-STREAMS, INCIDENTS = 8, 20
+STREAMS, FAULTS = 8, 20
 
 #: Normal readings before a past fault that are shown first.
 BEFORE = 2000
@@ -114,7 +114,7 @@ class Ground:
         self._before, self._all = rows_by_stream(history), rows_by_stream(past)
         self._normal_tables = [(history, self._before), (held_out, rows_by_stream(held_out))]
         known = [one for one in confirmed if one.stream in self._all]
-        self._confirmed = sorted(known, key=lambda one: one.began)[-INCIDENTS:]
+        self._confirmed = sorted(known, key=lambda one: one.began)[-FAULTS:]
         chosen = np.unique(np.linspace(0, max(len(self.streams) - 1, 0), STREAMS).astype(np.int64))
         self._planted_into = [self.streams[n] for n in chosen] if self.streams else []
         self.plantings = [self._plant(seed * PLANTINGS + number) for number in range(PLANTINGS)]

@@ -22,6 +22,7 @@ from detector.adapters.files import Table
 from detector.engine.engine import Engine
 from detector.engine.incidents import Policy
 from detector.engine.model import Model
+from detector.engine.orders import NORMAL_MAD
 from detector.engine.readings import Readings
 from trainer.data import rows_by_stream
 
@@ -29,9 +30,6 @@ from trainer.data import rows_by_stream
 #: one does where most of its neighbours do. Normal extremes are as far away as mild faults, but only for a moment, and
 #: thresholds fitted without them would be too low.
 FAR, FAR_FOR_LONG = 5.0, 3.0
-
-#: A median absolute deviation of a normal distribution is so many standard deviations.
-MAD = 0.6745
 
 #: Readings before and after what stands out that go, too.
 MARGIN = 12
@@ -105,7 +103,7 @@ def _away(values: NDArray[np.float32]) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # channels that are never there
         middle = np.nanmedian(values, axis=0)
-        spread = np.nanmedian(np.abs(values - middle), axis=0) / MAD
+        spread = NORMAL_MAD * np.nanmedian(np.abs(values - middle), axis=0)
     off = np.where(there & (spread > 0), (values - middle) / np.where(spread > 0, spread, 1), 0.0)
     total, count = (_around(array.astype(np.float64)) for array in (off, there))
     mean = np.abs(np.divide(total, count, out=np.full(off.shape, np.nan), where=count > 0))
@@ -127,7 +125,7 @@ def _far(score: NDArray[np.float64]) -> NDArray[np.bool_]:
         return np.zeros(len(score), bool)
     logs = np.log(np.maximum(score[known], 1e-9))
     middle = np.median(logs)
-    spread = np.median(np.abs(logs - middle)) / MAD
+    spread = NORMAL_MAD * np.median(np.abs(logs - middle))
     away = np.full(len(score), -np.inf)
     away[known] = (logs - middle) / max(spread, 1e-6)
     rather = away > FAR_FOR_LONG

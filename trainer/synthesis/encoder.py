@@ -25,11 +25,6 @@ class Posterior(NamedTuple):
         """By torch's random state."""
         return self.mean + (0.5 * self.log_variance).exp() * torch.randn_like(self.mean)
 
-    def divergence(self) -> Tensor:
-        """KL from the standard normal, nats, of each draw ``[B, T / stride]``."""
-        terms = 1 + self.log_variance - self.mean.square() - self.log_variance.exp()  # [B, N, T / stride]
-        return -0.5 * terms.sum(1)  # [B, T / stride]
-
 
 class Encoder(nn.Module):
     """Normal scores ``[B, C, T]`` and context ``[B, K, T]`` → posteriors, coarse to fine."""

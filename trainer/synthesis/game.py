@@ -107,7 +107,7 @@ class Game:
     def _made(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(made windows, measured windows ``[B, C, SEEN]``, their context ``[B, K, SEEN]``)."""
         real, context = self.windows.drawn(count)  # [B, C, MADE]
-        made = self.generator(*Noise.drawn(count, MADE, real.shape[1], real.device), context)
+        made = self.generator(*Noise.drawn(count, MADE, real.shape[1]), context)
         start = BEFORE + int(torch.randint(MADE - AFTER - BEFORE - SEEN + 1, ()))
         seen = slice(start, start + SEEN)
         # measured windows of other moments than the made ones: that of the same moment is no answer

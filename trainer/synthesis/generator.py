@@ -20,7 +20,7 @@ STRIDES = (32, 4, 1)
 #: Numbers in a draw of each.
 SIZES = (16, 12, 8)
 
-#: Readings at the start and the end that see what is not there: three convolutions of 4, 4 and 1 readings a step; and
+#: Readings at the start and the end that see what is not there: four convolutions, two of 4 readings a step; and
 #: at the end the last coarse draw, which has no next one to go over to.
 BEFORE, AFTER = 12, STRIDES[0] + 12
 
@@ -38,10 +38,10 @@ class Noise(NamedTuple):
     """``[B, C, T]``: what each channel does by itself."""
 
     @classmethod
-    def drawn(cls, batch: int, length: int, channels: int, device: torch.device | str = "cpu") -> Noise:
+    def drawn(cls, batch: int, length: int, channels: int) -> Noise:
         """Standard normal."""
         rates = [*zip(SIZES, STRIDES, strict=True), (channels, 1)]
-        return cls(*(torch.randn(batch, size, length // stride, device=device) for size, stride in rates))
+        return cls(*(torch.randn(batch, size, length // stride) for size, stride in rates))
 
 
 class Generator(nn.Module):
@@ -59,8 +59,11 @@ class Generator(nn.Module):
         self.straight = nn.Conv1d(hidden + fine + context, channels, 1)
         self.log_spread = nn.Parameter(torch.full((channels,), -1.0))
 
-    def forward(self, coarse: Tensor, middle: Tensor, fine: Tensor, own: Tensor, context: Tensor) -> Tensor:
-        """Noise (see ``Noise``), context ``[B, K, T]`` → normal scores ``[B, C, T]``."""
+    def forward(
+        self, coarse: Tensor, middle: Tensor, fine: Tensor, own: Tensor, context: Tensor | None = None
+    ) -> Tensor:
+        """Noise (see ``Noise``), context ``[B, K, T]`` (None: K is 0) → normal scores ``[B, C, T]``."""
+        context = fine[:, :0] if context is None else context
         return self.expected(coarse, middle, fine, context) + self.log_spread.exp()[:, None] * own  # [B, C, T]
 
     def expected(self, coarse: Tensor, middle: Tensor, fine: Tensor, context: Tensor) -> Tensor:

@@ -129,10 +129,15 @@ def _filled(values: Floats) -> Floats:
     return np.take_along_axis(values, np.where(last < 0, first, last), axis=0)
 
 
-class Windows:
-    """Runs of ``length`` readings at random, with normal scores and context, on a device."""
+def runs(values: Floats, length: int) -> Floats:
+    """Every run of readings ``[n, C]`` of this length, ``[n - length + 1, length, C]``: a view."""
+    return np.lib.stride_tricks.sliding_window_view(values, length, axis=0).transpose(0, 2, 1)
 
-    def __init__(self, lesson: Lesson, length: int, device: torch.device | str = "cpu") -> None:
+
+class Windows:
+    """Runs of ``length`` readings at random, with normal scores and context."""
+
+    def __init__(self, lesson: Lesson, length: int) -> None:
         long = [s for s in lesson.stretches if len(s.times) >= length]
         if not long:
             raise DataError(f"no {length} readings in a row without a gap: a generator cannot learn from them")
@@ -141,14 +146,11 @@ class Windows:
         ends = np.cumsum([len(s.times) for s in long])
         starts = [np.arange(end - len(s.times), end - length + 1) for s, end in zip(long, ends, strict=True)]
         self.length = length
-        self._scores, self._context = (torch.from_numpy(a).to(device) for a in (scores, context))
-        self._starts = torch.from_numpy(np.concatenate(starts)).to(device)
-
-    def __len__(self) -> int:
-        return len(self._starts)
+        self._scores, self._context = (torch.from_numpy(a) for a in (scores, context))
+        self._starts = torch.from_numpy(np.concatenate(starts))
 
     def drawn(self, count: int) -> tuple[Tensor, Tensor]:
         """Normal scores ``[count, V, length]`` and context ``[count, K, length]``, by torch's random state."""
-        chosen = self._starts[torch.randint(len(self._starts), (count,), device=self._starts.device)]
-        rows = chosen[:, None] + torch.arange(self.length, device=chosen.device)
+        chosen = self._starts[torch.randint(len(self._starts), (count,))]
+        rows = chosen[:, None] + torch.arange(self.length)
         return self._scores[rows].transpose(1, 2), self._context[rows].transpose(1, 2)

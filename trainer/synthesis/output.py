@@ -34,9 +34,7 @@ class Output:
 
     def write(self, stream: str, times: NDArray[np.int64], values: NDArray[np.float32]) -> None:
         """Readings ``[n, C]`` of one stream at ``times`` ``[n]``, ns."""
-        columns: dict[str, Any] = {
-            "timestamp": pa.array(times.astype("datetime64[ns]")).cast(self._schema.field(0).type)
-        }
+        columns: dict[str, Any] = {"timestamp": self._moments(times)}
         if "stream" in self._schema.names:
             columns["stream"] = pa.array([stream] * len(times))
         names = self._schema.names[-values.shape[1] :]
@@ -89,5 +87,7 @@ def _writer(name: str, stack: ExitStack, raw: BinaryIO, schema: pa.Schema) -> An
     names = io.StringIO()
     csv.writer(names, lineterminator="\n").writerow(schema.names)
     raw.write(names.getvalue().encode())
-    options = pa_csv.WriteOptions(include_header=False, quoting_style="needed")
+    # it quotes every text where it may; of texts there are times, which need none, and names of streams
+    quoting = "needed" if "stream" in schema.names else "none"
+    options = pa_csv.WriteOptions(include_header=False, quoting_style=quoting)
     return pa_csv.CSVWriter(raw, schema, write_options=options)

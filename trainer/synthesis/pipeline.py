@@ -6,8 +6,8 @@ Every third of some twenty stretches of time is kept out of the fits, and what i
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from trainer.synthesis.encoder import Encoder
 from trainer.synthesis.game import MADE, SEEN, Course, Game, Rules
 from trainer.synthesis.gaussian import Gaussian
 from trainer.synthesis.generator import Generator
-from trainer.synthesis.lesson import Lesson, Windows, lesson_of
+from trainer.synthesis.lesson import Lesson, Windows, lesson_of, runs
 from trainer.synthesis.quality import Quality, faults_of_quality, judge
 from trainer.synthesis.recipe import Manifest, Recipe, graph_of
 from trainer.synthesis.sampler import BLOCK, LEAD, TAIL, Sampler
@@ -45,16 +45,12 @@ class Fitted:
     """What came of it."""
 
     recipe: Recipe
-    quality: Mapping[str, Quality]
-    """By row: real, gaussian, vae, gan."""
     real: Floats
     """Windows ``[N, W, C]`` that nothing has learned from."""
     made: Mapping[str, Floats]
     """Windows of each row but the real one."""
     course: Course | None
     """Of the game, where one was played."""
-    bound: Sequence[float]
-    """The variational bound over its steps, nats per reading."""
 
 
 def fit_generator(table: Table, settings: SynthSettings, say: Say = lambda _: None) -> Fitted:
@@ -66,7 +62,7 @@ def fit_generator(table: Table, settings: SynthSettings, say: Say = lambda _: No
         raise DataError(f"too few windows of {settings.window} readings to compare: {len(real)}; take longer data")
     torch.manual_seed(settings.seed)
     size = (len(lesson.varying), lesson.clock.size, settings.hidden)
-    generators, bound, course = _generators(lesson, size, settings, say)
+    generators, course = _generators(lesson, size, settings, say)
     recipes = {name: _recipe(lesson, name, generator, settings) for name, generator in generators.items()}
     made = {"gaussian": Gaussian.of(known).drawn(len(real), settings.seed)}
     made |= {name: _made(recipe, lesson, settings) for name, recipe in recipes.items()}
@@ -81,7 +77,7 @@ def fit_generator(table: Table, settings: SynthSettings, say: Say = lambda _: No
     say(f"the generator is the {name}")
     chosen = recipes[name]
     manifest = chosen.manifest.model_copy(update={"quality": quality})
-    return Fitted(Recipe(manifest, chosen.graph, chosen.marginals), quality, real, made, course, bound)
+    return Fitted(replace(chosen, manifest=manifest), real, made, course)
 
 
 def _split(table: Table) -> tuple[Table, Table]:
@@ -100,7 +96,7 @@ def _split(table: Table) -> tuple[Table, Table]:
 def _windows(lesson: Lesson, length: int) -> Floats:
     """All windows ``[N, length, C]`` of the stretches, in the order of time."""
     found = [
-        np.lib.stride_tricks.sliding_window_view(stretch.values, length, axis=0).transpose(0, 2, 1)
+        runs(stretch.values, length)
         for stretch in sorted(lesson.stretches, key=lambda one: int(one.times[0]))
         if len(stretch.times) >= length
     ]
@@ -109,17 +105,17 @@ def _windows(lesson: Lesson, length: int) -> Floats:
 
 def _generators(
     lesson: Lesson, size: tuple[int, int, int], settings: SynthSettings, say: Say
-) -> tuple[dict[str, Generator], Sequence[float], Course | None]:
+) -> tuple[dict[str, Generator], Course | None]:
     channels, context, hidden = size
     generator, encoder = Generator(*size), Encoder(*size)
     if channels == 0:
-        return {"vae": generator}, [], None
+        return {"vae": generator}, None
     say(f"learns from {sum(len(s.times) for s in lesson.stretches)} readings, {channels} channels that vary")
     windows = Windows(lesson, LENGTH)
     plan = Plan(settings.steps, settings.batch, settings.rate, settings.fit_limit)
-    bound = fit_variational(generator, encoder, windows, plan, say)
+    fit_variational(generator, encoder, windows, plan, say)
     if settings.model == "vae":
-        return {"vae": generator}, bound, None
+        return {"vae": generator}, None
     shorter = Windows(lesson, MADE)
     for attempt in range(AGAIN + 1):
         player, slower = copy.deepcopy(generator), 0.5**attempt
@@ -129,11 +125,11 @@ def _generators(
         )  # fmt: skip
         course = Game(player, Critic(channels, context, hidden, SEEN), shorter, rules).play(say)
         if course.lost is None:
-            return {"vae": generator, "gan": player}, bound, course
+            return {"vae": generator, "gan": player}, course
         say(f"the game is over: {course.lost}" + ("; begins anew, at half the rates" if attempt < AGAIN else ""))
     if settings.model == "gan":
         raise ResidualError(f"no game went well: {course.lost}; take --model vae or other rates: nothing was written")
-    return {"vae": generator}, bound, course
+    return {"vae": generator}, course
 
 
 def _recipe(lesson: Lesson, name: str, generator: Generator, settings: SynthSettings) -> Recipe:
@@ -156,8 +152,7 @@ def _made(recipe: Recipe, lesson: Lesson, settings: SynthSettings) -> Floats:
     found = []
     for group, part in enumerate(share / share.sum()):
         _, values = sampler.whole(group, group, manifest.start_ns, max(round(COMPARED * part), BLOCK))
-        runs = np.lib.stride_tricks.sliding_window_view(values, settings.window, axis=0).transpose(0, 2, 1)
-        found.append(runs[:: max(settings.window // 2, 1)])
+        found.append(runs(values, settings.window)[:: max(settings.window // 2, 1)])
     return np.concatenate(found)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from detector.adapters.folder import write_files
-from schemas.errors import ModelError, UserError
+from detector.adapters import folder
+from schemas.errors import ModelError
 from trainer.export import exported
 from trainer.synthesis.clock import Clock
 from trainer.synthesis.generator import STRIDES, Generator, Noise
@@ -78,43 +77,12 @@ def graph_of(generator: Generator, channels: int, context: int, length: int) -> 
     assert length % STRIDES[0] == 0
     example = [*Noise.drawn(2, length, channels), torch.zeros(2, context, length)]
     kept = len(example) - (context == 0)
-    return exported(_Whole(generator, length, context), example[:kept], list(INPUTS[:kept]), ["scores"])
-
-
-class _Whole(torch.nn.Module):
-    """The generator with the context that it does without."""
-
-    def __init__(self, generator: Generator, length: int, context: int) -> None:
-        super().__init__()
-        self.generator, self.length, self.without = generator, length, context == 0
-
-    def forward(self, coarse: torch.Tensor, middle: torch.Tensor, fine: torch.Tensor, own: torch.Tensor,
-                context: torch.Tensor | None = None) -> torch.Tensor:  # fmt: skip
-        """Normal scores ``[B, C, T]``."""
-        if context is None:
-            context = fine[:, :0]
-        made: torch.Tensor = self.generator(coarse, middle, fine, own, context)
-        return made
+    return exported(generator, example[:kept], list(INPUTS[:kept]), ["scores"])
 
 
 def check_target(path: str | Path) -> None:
     """Raises UserError unless a generator may be written there: nothing is, or another generator."""
-    folder = Path(path)
-    if folder.is_dir():
-        if any(folder.iterdir()) and not _is_manifest(folder / MANIFEST):
-            raise UserError(f"{folder} is not empty and holds no generator: name another --out or empty it")
-    elif folder.exists() or folder.is_symlink():
-        raise UserError(f"{folder} is not a folder: name another --out")
-    elif not folder.absolute().parent.is_dir():
-        raise UserError(f"{folder.absolute().parent} does not exist: make it, or name another --out")
-
-
-def _is_manifest(path: Path) -> bool:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and "generator_format" in found
+    folder.check_target(path, "generator", MANIFEST, frozenset({"generator_format"}))
 
 
 def write_recipe(recipe: Recipe, path: str | Path, extra: Mapping[str, bytes]) -> None:
@@ -130,21 +98,21 @@ def write_recipe(recipe: Recipe, path: str | Path, extra: Mapping[str, bytes]) -
     files = {GRAPH: recipe.graph, MARGINALS: buffer.getvalue(), **extra}
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     manifest = recipe.manifest.model_copy(update={"files": hashes})
-    write_files(Path(path).resolve(), {**files, MANIFEST: manifest.model_dump_json(indent=2).encode() + b"\n"})
+    folder.write_files(Path(path).resolve(), {**files, MANIFEST: manifest.model_dump_json(indent=2).encode() + b"\n"})
 
 
 def read_recipe(path: str | Path) -> Recipe:
     """The generator of a folder. Raises ModelError."""
-    folder = Path(path)
+    place = Path(path)
     try:
-        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        manifest = Manifest.model_validate_json((place / MANIFEST).read_bytes())
     except FileNotFoundError:
-        raise ModelError(f"{folder} holds no generator ({MANIFEST}): make one with trainer synth fit") from None
+        raise ModelError(f"{place} holds no generator ({MANIFEST}): make one with trainer synth fit") from None
     except OSError as error:
-        raise ModelError(f"{folder / MANIFEST} cannot be read: {error.strerror or error}") from error
+        raise ModelError(f"{place / MANIFEST} cannot be read: {error.strerror or error}") from error
     except ValidationError as error:
-        raise ModelError(f"{folder / MANIFEST} is no generator's: {error.errors()[0]['msg']}") from error
-    graph, packed = (_whole_file(folder, name, manifest) for name in (GRAPH, MARGINALS))
+        raise ModelError(f"{place / MANIFEST} is no generator's: {error.errors()[0]['msg']}") from error
+    graph, packed = (_whole_file(place, name, manifest) for name in (GRAPH, MARGINALS))
     try:
         with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
             marginals = tuple(
@@ -155,15 +123,15 @@ def read_recipe(path: str | Path) -> Recipe:
                 for g in range(len(manifest.groups))
             )
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder / MARGINALS} cannot be read: {error}") from error
+        raise ModelError(f"{place / MARGINALS} cannot be read: {error}") from error
     return Recipe(manifest, graph, marginals)
 
 
-def _whole_file(folder: Path, name: str, manifest: Manifest) -> bytes:
+def _whole_file(place: Path, name: str, manifest: Manifest) -> bytes:
     try:
-        data = (folder / name).read_bytes()
+        data = (place / name).read_bytes()
     except OSError as error:
-        raise ModelError(f"{folder / name} cannot be read: {error.strerror or error}") from error
+        raise ModelError(f"{place / name} cannot be read: {error.strerror or error}") from error
     if hashlib.sha256(data).hexdigest() != manifest.files.get(name):
-        raise ModelError(f"{folder / name} is not what {MANIFEST} says: fit the generator again")
+        raise ModelError(f"{place / name} is not what {MANIFEST} says: fit the generator again")
     return data

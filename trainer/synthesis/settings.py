@@ -25,7 +25,7 @@ class SynthSettings(Settings):
     groups: Texts = Field(("*",), description="patterns of streams, with ; between them: each group has its own style")
     seed: int = Field(0, ge=0, description="of all that is drawn")
     hidden: int = Field(64, ge=4, le=1024, description="width of the networks")
-    steps: int = Field(2500, ge=1, description="steps of the variational fit")
+    steps: int = Field(2500, ge=10, description="steps of the variational fit")
     rate: float = Field(2e-3, gt=0, description="its learning rate")
     game_steps: int = Field(4000, ge=1, description="steps of the generator in the adversarial game")
     critic_steps: int = Field(1, ge=1, description="steps of the critic for each of them")

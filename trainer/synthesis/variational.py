@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainer.models.variational import gaussian_divergence
 from trainer.synthesis.encoder import Encoder, Posterior
 from trainer.synthesis.generator import AFTER, BEFORE, STRIDES, Generator
 from trainer.synthesis.lesson import Windows
@@ -44,14 +45,14 @@ def bound(generator: Generator, x: Tensor, context: Tensor, posteriors: list[Pos
     log_spread = generator.log_spread.clamp(min=LEAST_LOG_SPREAD)[:, None]  # [C, 1]
     off = (x[:, :, VALID] - expected) / log_spread.exp()  # [B, C, t]
     likelihood = (0.5 * off.square() + log_spread).sum(1).mean()
-    divergence = sum((p.divergence().sum(1).mean() for p in posteriors), torch.zeros(()))
+    divergence = torch.stack([gaussian_divergence(*posterior).mean() for posterior in posteriors]).sum()
     return likelihood, divergence / x.shape[2]
 
 
 def fit_variational(
     generator: Generator, encoder: Encoder, windows: Windows, plan: Plan, say: Callable[[str], None] = lambda _: None
-) -> list[float]:
-    """Adam on the bound; the generator's and the encoder's weights change. Returns the bound over the steps, nats."""
+) -> None:
+    """Adam on the bound; the generator's and the encoder's weights change."""
     parameters = [*generator.parameters(), *encoder.parameters()]
     optimiser = torch.optim.Adam(parameters, lr=plan.rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, plan.rate, total_steps=plan.steps, pct_start=0.1)
@@ -71,4 +72,3 @@ def fit_variational(
             say(f"step {step + 1} of {plan.steps}: bound {np.mean(curve[-100:]):.2f} nats a reading")
         if time.monotonic() - began > plan.limit_s:
             break
-    return curve

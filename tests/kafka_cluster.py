@@ -15,10 +15,13 @@ def unique(prefix: str) -> str:
 
 
 def create_topic(bootstrap: str, name: str, partitions: int = 1, **config: str) -> str:
-    """Create a topic; underscores in the names of ``config`` stand for dots. Returns its name."""
+    """Create a topic; underscores in the names of ``config`` stand for dots. Returns its name.
+
+    Nothing of it is deleted: what tests write is years old by its timestamps, and the broker looks every few minutes.
+    """
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     try:
-        settings = {key.replace("_", "."): value for key, value in config.items()}
+        settings = {"retention.ms": "-1"} | {key.replace("_", "."): value for key, value in config.items()}
         admin.create_topics([NewTopic(name, partitions, 1, topic_configs=settings)])
     finally:
         admin.close()

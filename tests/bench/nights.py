@@ -228,10 +228,10 @@ def play(
 ) -> Iterator[tuple[int, list[Arm]]]:
     """All arms, after each of the nights."""
     fitting = FitSettings.load({"model": model, "seed": seed})
-    create_topic(bootstrap, "readings", 2, retention_ms="-1")
+    create_topic(bootstrap, "readings", 2)
     for name in arms:
         for topic in ("alerts", "feedback", "residual-commands"):
-            create_topic(bootstrap, f"{topic}-{name}", 1, retention_ms="-1")
+            create_topic(bootstrap, f"{topic}-{name}", 1)
     producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=5)
     _send(producer, -LEARNED_DAYS * PER_DAY, 0, seed, louder)
     learned = learn(read_topic(bootstrap, "readings", 10**7, CHANNELS), fitting)

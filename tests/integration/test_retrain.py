@@ -91,7 +91,7 @@ def ground(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Ground:
     folder = tmp_path_factory.mktemp("retrain")
     (folder / "residual.toml").write_text('[trainer]\nmodel = "pca"\n')
     made = Ground(broker.bootstrap, folder, unique("retrain"))
-    create_topic(broker.bootstrap, f"readings-{made.name}", 1, retention_ms="-1")
+    create_topic(broker.bootstrap, f"readings-{made.name}", 1)
     create_topic(broker.bootstrap, f"feedback-{made.name}", 1, cleanup_policy="compact")
     made.send(0, 9)
     assert made.retrain() == 0

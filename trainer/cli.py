@@ -20,6 +20,8 @@ from trainer import store_cli, synth_cli
 from trainer.console import say
 from trainer.retrain.settings import RetrainSettings
 from trainer.settings import PREFIX, TABLE, FitSettings
+from trainer.source import SourceSettings
+from trainer.synthesis.settings import SynthSettings
 
 if TYPE_CHECKING:
     from trainer.pipeline import Learned
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="trainer: warning: %(message)s")
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it retries is no news; it may name secrets
     try:
-        for kind in (FitSettings, RetrainSettings):
+        for kind in (FitSettings, RetrainSettings, SynthSettings):
             refuse_secrets(sys.argv[1:] if arguments is None else arguments, kind)
         namespace = _parser().parse_args(arguments)
         return int(namespace.command(namespace))
@@ -118,7 +120,9 @@ def _described(name: str) -> str:
 
 def _epilog() -> str:
     width = max(map(len, FitSettings.model_fields))
-    lines = [f"  {name:<{width}}  {_described(name)}" for name in FitSettings.model_fields if name not in SECURITY]
+    # what is inherited comes first among the fields, and is asked for last
+    names = sorted(FitSettings.model_fields, key=lambda name: name in SourceSettings.model_fields)
+    lines = [f"  {name:<{width}}  {_described(name)}" for name in names if name not in SECURITY]
     security = [f"  {name:<{width}}  {_described(name)}" for name in SECURITY]
     return "\n".join([
         "DATA is CSV, CSV.gz or Parquet with a column `timestamp`, optionally `stream`, and a column per channel;",

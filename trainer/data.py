@@ -29,6 +29,7 @@ from schemas.reading import FieldNames
 from trainer.scaling import Scaling, scaling_of
 from trainer.season import context_of, season_of
 from trainer.settings import FitSettings
+from trainer.source import SourceSettings
 
 KAFKA = "kafka://"
 
@@ -137,7 +138,7 @@ class Prepared:
         return Windows(self, self.calibration_ends)
 
 
-def load(sources: Sequence[str], settings: FitSettings, catalogue: Sequence[Channel] | None) -> Table:
+def load(sources: Sequence[str], settings: SourceSettings, catalogue: Sequence[Channel] | None) -> Table:
     """The readings of files, or of one Kafka topic written as ``kafka://HOST:PORT/TOPIC``."""
     names = None if catalogue is None else [channel.name for channel in catalogue]
     topic = topic_of(sources)

@@ -13,10 +13,10 @@ from schemas.errors import SettingsError
 from schemas.machine import OffWhen
 from schemas.moment import parse_duration
 from schemas.promise import DEFAULT, PromiseText
-from schemas.security import Security
-from schemas.settings import Duration, Settings, Texts
+from schemas.settings import Duration, Settings
 from trainer.losses import LOSSES
 from trainer.models import AUTOENCODERS, MODELS, PLUS, members_of
+from trainer.source import SourceSettings
 
 TABLE = "trainer"
 PREFIX = "RESIDUAL_TRAINER_"
@@ -35,7 +35,7 @@ MEASURES = ("error", "ssim", "error+ssim")
 ALL_LOSSES = ("gaussian", *LOSSES)
 
 
-class FitSettings(Security, Settings):
+class FitSettings(SourceSettings, Settings):
     """What ``trainer fit`` can be told; each field is a key of ``--set``, the commonest are flags too."""
 
     table: ClassVar[str | None] = TABLE
@@ -44,8 +44,6 @@ class FitSettings(Security, Settings):
 
     model: str = Field(AUTO, description=f"auto (the best of some), {', '.join(MODELS)}, or several joined by +")
     group: GroupName = Field("default", description="group of streams that the model is for")
-    stream: str = Field("default", min_length=1, max_length=1024, description="stream of a file that names none")
-    channels: str | None = Field(None, description="TOML file with a [[channel]] each: name, unit, min, max, weight …")
     off_when: OffWhen = Field(
         "",
         description="sensors: CHANNEL < NUMBER [and …] [for PATTERN of streams], several with ; between them: where "
@@ -102,18 +100,10 @@ class FitSettings(Security, Settings):
     smoothing_span: float = Field(8, ge=1, le=1000, description="span of the mean of raw scores; 1 is none; images: 1")
     scale_floor: float = Field(0.01, gt=0, le=1, description="least scale, as a share of the channel's normal range")
     error_floor: float = Field(0.01, gt=0, description="added to a channel's normal mean square error, scaled units")
-    streams: Texts = Field((), description="kafka://… only: patterns of streams, with ; between; others are left out")
-    span: Duration = Field(
-        "14d", gt=0, validate_default=True, description="kafka://… only: how far back from the newest reading"
-    )
     records: Literal["json", "images"] = Field("json", description="kafka://… only: what a record of the topic holds")
     frame: str | None = Field(
         None, description="kafka://… of raw images only: HEIGHTxWIDTHxBANDS; else the first picture's"
     )
-    startup_timeout: Duration = Field(60, description="kafka://… only: how long to try to reach the broker")
-    stream_field: str = Field("stream", min_length=1, description="kafka://… only: name of a reading's stream field")
-    timestamp_field: str = Field("timestamp", min_length=1, description="kafka://… only: … timestamp field")
-    values_field: str = Field("values", min_length=1, description="kafka://… only: … values field")
     threads: int = Field(1, ge=1, le=256, description="threads of PyTorch; another number may change the last digits")
 
     @model_validator(mode="after")

@@ -154,7 +154,7 @@ class Clients:
             raise
         return producer
 
-    def writer(self, deadline: float) -> KafkaProducer:
+    def writer(self, deadline: float, **config: Any) -> KafkaProducer:
         """A producer without transactions, whose records count when every replica in sync has them."""
         return self._open(
             KafkaProducer,
@@ -165,6 +165,7 @@ class Clients:
             delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
             allow_auto_create_topics=False,
             metrics_enabled=False,
+            **config,
         )
 
     def _open(self, client: Callable[..., T], deadline: float, **config: Any) -> T:

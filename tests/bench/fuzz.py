@@ -99,9 +99,7 @@ class Topic:
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
-        self.name = create_topic(
-            broker.bootstrap, unique("fuzz"), PARTITIONS, max_message_bytes=str(MOST)
-        )
+        self.name = create_topic(broker.bootstrap, unique("fuzz"), PARTITIONS, max_message_bytes=str(MOST))
         self.truth = [Truth() for _ in range(PARTITIONS)]
         self.kinds: Counter[str] = Counter()
 

@@ -42,9 +42,7 @@ class Ground:
 
     def __init__(self, broker: Broker, folder: Path) -> None:
         self.broker, self.folder, self.group = broker, folder, unique("unreadable")
-        self.topic = create_topic(
-            broker.bootstrap, unique("readings"), 1, max_message_bytes=str(30 * 2**20)
-        )
+        self.topic = create_topic(broker.bootstrap, unique("readings"), 1, max_message_bytes=str(30 * 2**20))
         write_model(tiny_model(channels=3, threshold=1.0), folder / "model")
 
     def send(self, *values: bytes) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import math
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from made import START_NS, STEP_NS, made, table
 
-from detector.adapters.files import Table, read_table
+from detector.adapters.files import read_table
 from schemas.errors import DataError, ModelError
 from schemas.moment import format_time, parse_time
 from trainer import cli
@@ -26,37 +26,12 @@ from trainer.synthesis.gaussian import Gaussian
 from trainer.synthesis.generator import Generator
 from trainer.synthesis.lesson import Windows, lesson_of
 from trainer.synthesis.marginals import Marginal
-from trainer.synthesis.pipeline import Fitted, fit_generator
+from trainer.synthesis.pipeline import fit_generator
 from trainer.synthesis.planted import spoil
 from trainer.synthesis.quality import faults_of_quality, judge
 from trainer.synthesis.recipe import read_recipe, write_recipe
 from trainer.synthesis.sampler import BLOCK, Sampler, Styles
 from trainer.synthesis.settings import SynthSettings
-
-STEP_NS = 600 * 10**9
-START_NS = 1_790_000_000 // 86_400 * 86_400 * 10**9
-
-
-def table(count: int = 2400, streams: tuple[str, ...] = ("default",)) -> Table:
-    """A daily rhythm and noise, whole numbers, a constant, a copy of the first."""
-    steps, parts = np.arange(count), []
-    for number in range(len(streams)):
-        rng = np.random.default_rng([5, number])
-        noise = rng.normal(size=(count, 2))
-        rhythm = 3 * np.sin(2 * np.pi * steps / 144)
-        first = 20 + 10 * number + rhythm + noise[:, 0]
-        parts.append(np.stack([first, np.round(5 + rhythm + noise[:, 1]), np.full(count, 7.5), first], axis=1))
-    values = np.stack(parts, axis=1).reshape(-1, 4).astype(np.float32)
-    names = list(streams) * count
-    times = START_NS + np.repeat(steps, len(streams)) * STEP_NS
-    return Table(names, times, values, [""] * len(names), ("level", "count", "limit", "again"))
-
-
-@cache
-def fitted() -> Fitted:
-    settings = SynthSettings.load({"steps": 200, "game_steps": 40, "hidden": 24, "model": "gan", "window": 12})
-    return fit_generator(table(), settings)
-
 
 # -- marginals -------------------------------------------------------------------------------------------------------
 
@@ -124,7 +99,7 @@ def test_the_clock_knows_the_day_only_where_it_was_seen_twice() -> None:
 
 
 def test_a_sample_is_the_same_however_long_it_is_and_has_no_seams() -> None:
-    sampler = Sampler(fitted().recipe, 7)
+    sampler = Sampler(made().recipe, 7)
     _, long = sampler.whole(0, 0, START_NS, 3 * BLOCK)
     times, short = sampler.whole(0, 0, START_NS, BLOCK + 100)
     np.testing.assert_array_equal(long[: BLOCK + 100], short)
@@ -135,28 +110,28 @@ def test_a_sample_is_the_same_however_long_it_is_and_has_no_seams() -> None:
 
 
 def test_another_seed_and_another_stream_are_other_samples() -> None:
-    recipe = fitted().recipe
+    recipe = made().recipe
     one, other, third = (
         Sampler(recipe, seed).whole(stream, 0, START_NS, 500)[1] for seed, stream in ((7, 0), (8, 0), (7, 1))
     )
     assert not np.array_equal(one, other)
     assert not np.array_equal(one, third)
-    both = np.concatenate([values for _, values in Sampler(recipe, 7).blocks([0, 1], 0, START_NS, 500)])
+    _, both = Sampler(recipe, 7).block([0, 1], 0, START_NS, 0, 500)
     np.testing.assert_allclose(both, [one, third], atol=1e-3)
 
 
 def test_a_sample_has_only_values_that_the_channels_can_have() -> None:
-    _, made = Sampler(fitted().recipe, 1).whole(0, 0, START_NS, 4000)
+    _, drawn = Sampler(made().recipe, 1).whole(0, 0, START_NS, 4000)
     seen = table().values
-    assert (made[:, 2] == 7.5).all()
-    np.testing.assert_array_equal(made[:, 3], made[:, 0])
-    assert set(made[:, 1].tolist()) <= set(seen[:, 1].tolist())
-    assert (made.min(axis=0) >= seen.min(axis=0)).all()
-    assert (made.max(axis=0) <= seen.max(axis=0)).all()
+    assert (drawn[:, 2] == 7.5).all()
+    np.testing.assert_array_equal(drawn[:, 3], drawn[:, 0])
+    assert set(drawn[:, 1].tolist()) <= set(seen[:, 1].tolist())
+    assert (drawn.min(axis=0) >= seen.min(axis=0)).all()
+    assert (drawn.max(axis=0) <= seen.max(axis=0)).all()
 
 
 def test_styles_vary_what_they_are_called_after() -> None:
-    recipe = fitted().recipe
+    recipe = made().recipe
     still = Sampler(recipe, 1, Styles(0, 0, 0))
     a, b = (still.whole(stream, 0, START_NS, 600)[1] for stream in (0, 1))
     np.testing.assert_array_equal(a, b)  # only the time of day is left
@@ -166,8 +141,8 @@ def test_styles_vary_what_they_are_called_after() -> None:
 
 
 def test_it_keeps_the_rhythm_of_the_day() -> None:
-    _, made = Sampler(fitted().recipe, 2).whole(0, 0, START_NS, 40 * 144)
-    by_hour = made[:, 0].reshape(40, 24, 6).mean(axis=(0, 2))
+    _, drawn = Sampler(made().recipe, 2).whole(0, 0, START_NS, 40 * 144)
+    by_hour = drawn[:, 0].reshape(40, 24, 6).mean(axis=(0, 2))
     wanted = 20 + 3 * np.sin(2 * np.pi * (np.arange(24) + 0.4) / 24)
     assert np.abs(by_hour - wanted).mean() < 0.8
 
@@ -183,7 +158,7 @@ def test_groups_have_their_own_level() -> None:
 
 
 def test_a_folder_comes_back_whole_or_not_at_all(tmp_path: Path) -> None:
-    recipe = fitted().recipe
+    recipe = made().recipe
     write_recipe(recipe, tmp_path / "gen", {})
     again = read_recipe(tmp_path / "gen")
     a, b = (Sampler(one, 3).whole(0, 0, START_NS, 300)[1] for one in (recipe, again))
@@ -262,7 +237,7 @@ def test_a_game_that_diverges_leaves_the_weights_of_before() -> None:
 @given(st.integers(0, 100), st.floats(0.001, 0.01))
 def test_the_truth_holds_every_cell_that_changed(seed: int, rate: float) -> None:
     rows = table(1200)
-    spoilt, told = spoil(rows.times, rows.values, "s", rows.channels, rate, [seed])
+    spoilt, told = spoil(rows.times, rows.values, "s", rows.channels, round(rate * 1200), [seed])
     changed = ~((spoilt == rows.values) | np.isnan(spoilt) & np.isnan(rows.values))
     truth = np.zeros_like(changed)
     for one in told:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from detector.adapters.files import Table
 from detector.engine.assembly import layout
 from schemas.errors import DataError
+from schemas.manifest import Channel
 from schemas.moment import SECOND_NS
 from trainer.data import interval_of, rows_by_stream
 from trainer.synthesis.clock import Clock
@@ -65,6 +66,16 @@ class Lesson:
         own = self.marginals[stretch.group]
         columns = [own[c].scores(stretch.values[:, c]) for c in self.varying]
         return np.stack(columns, axis=1) if columns else np.zeros((len(stretch.times), 0), np.float32)
+
+
+def possible(table: Table, catalogue: Sequence[Channel] | None) -> Table:
+    """The same, without values that are beyond what a channel can have: nothing is learned from them."""
+    if catalogue is None:
+        return table
+    low = np.array([-np.inf if channel.min is None else channel.min for channel in catalogue], np.float32)
+    high = np.array([np.inf if channel.max is None else channel.max for channel in catalogue], np.float32)
+    beyond = (table.values < low) | (table.values > high)
+    return replace(table, values=np.where(beyond, np.float32("nan"), table.values))
 
 
 def lesson_of(table: Table, patterns: Sequence[str] = ("*",)) -> Lesson:

@@ -26,17 +26,26 @@ PARQUET = (".parquet", ".pq")
 UNITS: tuple[tuple[Literal["s", "ms", "us", "ns"], int], ...] = (("s", 10**9), ("ms", 10**6), ("us", 10**3), ("ns", 1))
 
 
+def texts_of(times: NDArray[np.int64]) -> list[str]:
+    """Times, ns, as ISO 8601, all with as many digits as the finest needs."""
+    unit = next(unit for unit, size in UNITS if not (times % size).any())
+    texts: list[str] = np.datetime_as_string(times.astype("datetime64[ns]"), unit=unit, timezone="UTC").tolist()
+    return texts
+
+
 class Output:
     """A file that readings are written to; made by ``writing``."""
 
     def __init__(self, writer: Any, schema: pa.Schema) -> None:
         self._writer, self._schema = writer, schema
 
-    def write(self, stream: str, times: NDArray[np.int64], values: NDArray[np.float32]) -> None:
-        """Readings ``[n, C]`` of one stream at ``times`` ``[n]``, ns."""
+    def write(self, streams: Sequence[str], times: NDArray[np.int64], values: NDArray[np.float32]) -> None:
+        """Readings ``[S, n, C]`` of streams at ``times`` ``[n]``, ns, in the order of time."""
+        S, n, C = values.shape
+        times, values = np.repeat(times, S), values.transpose(1, 0, 2).reshape(n * S, C)
         columns: dict[str, Any] = {"timestamp": self._moments(times)}
         if "stream" in self._schema.names:
-            columns["stream"] = pa.array([stream] * len(times))
+            columns["stream"] = pa.array(streams).take(pa.array(np.tile(np.arange(S), n)))
         names = self._schema.names[-values.shape[1] :]
         columns |= {name: pa.array(values[:, c], from_pandas=True) for c, name in enumerate(names)}
         self._writer.write_table(pa.table(columns, self._schema))
@@ -45,9 +54,7 @@ class Output:
         kind = self._schema.field(0).type
         if kind != pa.string():
             return pa.array(times.astype("datetime64[ns]")).cast(kind)
-        unit = next(unit for unit, size in UNITS if not (times % size).any())
-        texts = np.datetime_as_string(times.astype("datetime64[ns]"), unit=unit, timezone="UTC")
-        return pa.array(texts.tolist(), pa.string())
+        return pa.array(texts_of(times), pa.string())
 
 
 @contextmanager

@@ -6,7 +6,7 @@ Every third of some twenty stretches of time is kept out of the fits, and what i
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from detector.adapters.files import Table
 from schemas.errors import DataError, ResidualError
+from schemas.manifest import Channel
 from trainer.synthesis.critic import Critic
 from trainer.synthesis.encoder import Encoder
 from trainer.synthesis.game import MADE, SEEN, Course, Game, Rules
 from trainer.synthesis.gaussian import Gaussian
 from trainer.synthesis.generator import Generator
-from trainer.synthesis.lesson import Lesson, Windows, lesson_of, runs
+from trainer.synthesis.lesson import Lesson, Windows, lesson_of, possible, runs
 from trainer.synthesis.quality import Quality, faults_of_quality, judge
 from trainer.synthesis.recipe import Manifest, Recipe, graph_of
 from trainer.synthesis.sampler import BLOCK, LEAD, TAIL, Sampler
@@ -53,9 +54,14 @@ class Fitted:
     """Of the game, where one was played."""
 
 
-def fit_generator(table: Table, settings: SynthSettings, say: Say = lambda _: None) -> Fitted:
-    """Raises DataError where there is too little, ResidualError where what was made is not fit for use."""
-    learned, held_out = _split(table)
+def fit_generator(
+    table: Table, settings: SynthSettings, say: Say = lambda _: None, catalogue: Sequence[Channel] | None = None
+) -> Fitted:
+    """``catalogue``: what is known of the table's channels; values that they say are impossible are never made.
+
+    Raises DataError where there is too little, ResidualError where what was made is not fit for use.
+    """
+    learned, held_out = _split(possible(table, catalogue))
     lesson, other = lesson_of(learned, settings.groups), lesson_of(held_out, settings.groups)
     real, known = (_windows(one, settings.window) for one in (other, lesson))
     if min(len(real), len(known)) < 100:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -42,24 +44,49 @@ class Told:
         times = format_time(self.start_ns), format_time(self.end_ns)
         return (self.stream, self.kind.value, *times, ";".join(self.channels), f"{self.size:.4g}")
 
+    def to_bytes(self) -> bytes:
+        """As a JSON object."""
+        stream, kind, start, end = self.cells[:4]
+        told = {"stream": stream, "kind": kind, "start": start, "end": end, "channels": self.channels}
+        return json.dumps({**told, "size": float(self.cells[-1])}, ensure_ascii=False).encode()
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What is ordered."""
+
+    rate: float
+    """Faults per reading of a stream."""
+    kinds: Sequence[Kind] = KINDS
+    seed: int = 0
+
+    def within(self, first: int, count: int, stream: int) -> int:
+        """How many of a stream (its number) begin among ``count`` readings from the ``first`` on.
+
+        However a stream is cut, over its length they come to the rate.
+        """
+        begun = np.random.default_rng([self.seed, stream]).uniform()
+        return math.floor(begun + (first + count) * self.rate) - math.floor(begun + first * self.rate)
+
 
 def spoil(
     times: Ints,
     values: Floats,
     stream: str,
     channels: Sequence[str],
-    rate: float,
+    wanted: int,
     seed: Sequence[int],
     kinds: Sequence[Kind] = KINDS,
+    scale: Floats | None = None,
 ) -> tuple[Floats, list[Told]]:
-    """Readings ``[n, C]`` of one stream with faults in them, and what they are; those that nobody can see are left out.
+    """Readings ``[n, C]`` of one stream with ``wanted`` faults in them, and what they are.
 
-    ``rate``: faults per reading.
+    Those for which there is no room, or that nobody could see, are left out. ``scale`` ``[C]``: deviation of each
+    channel; None: of these readings.
     """
-    scale = _scale(values)
-    wanted = round(rate * len(values))
     if not wanted:
         return values, []
+    scale = scale_of(values) if scale is None else scale
     rng = np.random.default_rng([*seed, 1])
     faults = draw(values, scale, seed=seed, kinds=kinds, per_kind=-(-wanted // len(kinds)), margin=MARGIN)
     if len(faults) > wanted:
@@ -68,7 +95,7 @@ def spoil(
     return plant(values, visible, scale, seed).values, [_told(fault, times, stream, channels) for fault in visible]
 
 
-def _scale(values: Floats) -> Floats:
+def scale_of(values: Floats) -> Floats:
     """Deviation of each channel; of one that is constant a hundredth of its value, so that it can be spoilt, too."""
     with np.errstate(invalid="ignore"):
         spread = np.nan_to_num(np.nanstd(values.astype(np.float64), axis=0))
@@ -90,3 +117,9 @@ def text_of(told: Iterable[Told]) -> str:
     writer.writerow(COLUMNS)
     writer.writerows(one.cells for one in sorted(told, key=lambda one: (one.start_ns, one.stream)))
     return text.getvalue()
+
+
+def asked_and_told(asked: int, told: int) -> str:
+    """How many faults there are, and where it was asked for more, that."""
+    fewer = f" of {asked} asked for: the others had no room, or could not be seen" if told < asked else ""
+    return f", {told} fault{'s' * (told != 1)}{fewer}"

@@ -6,7 +6,7 @@ before and the first ones of the next, as far as the generator's convolutions se
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,20 +52,26 @@ class Sampler:
         self.recipe, self.seed, self.styles = recipe, seed, styles or Styles()
         self._session = ort.InferenceSession(recipe.graph, providers=["CPUExecutionProvider"]) if recipe.graph else None
 
-    def blocks(self, streams: Sequence[int], group: int, start_ns: int, length: int) -> Iterator[tuple[Ints, Floats]]:
-        """(times ``[n]``, readings ``[S, n, C]``) of streams by their number, from ``start_ns`` on, block by block."""
-        for block in range(-(-length // BLOCK)):
-            wanted = min(BLOCK, length - block * BLOCK)
-            times = start_ns + self.recipe.manifest.interval_ns * np.arange(block * BLOCK, block * BLOCK + wanted)
-            parts = [
-                self._block(streams[at : at + AT_ONCE], group, start_ns, block)[:, :wanted]
-                for at in range(0, len(streams), AT_ONCE)
-            ]
-            yield times, np.concatenate(parts)
+    def block(
+        self, streams: Sequence[int], group: int, start_ns: int, block: int, wanted: int = BLOCK
+    ) -> tuple[Ints, Floats]:
+        """(times ``[n]``, readings ``[S, n, C]``) of streams by their number: the first ``wanted`` of a block.
+
+        ``start_ns``: of the first block's first reading.
+        """
+        times = start_ns + self.recipe.manifest.interval_ns * np.arange(block * BLOCK, block * BLOCK + wanted)
+        parts = [
+            self._block(streams[at : at + AT_ONCE], group, start_ns, block)[:, :wanted]
+            for at in range(0, len(streams), AT_ONCE)
+        ]
+        return times, np.concatenate(parts)
 
     def whole(self, stream: int, group: int, start_ns: int, length: int) -> tuple[Ints, Floats]:
         """(times ``[n]``, readings ``[n, C]``) of one stream."""
-        parts = list(self.blocks([stream], group, start_ns, length))
+        parts = [
+            self.block([stream], group, start_ns, block, min(BLOCK, length - block * BLOCK))
+            for block in range(-(-length // BLOCK))
+        ]
         return np.concatenate([times for times, _ in parts]), np.concatenate([values[0] for _, values in parts])
 
     def _block(self, streams: Sequence[int], group: int, start_ns: int, block: int) -> Floats:

@@ -8,20 +8,20 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from schemas.settings import Duration, Settings, Texts
+from trainer.source import SourceSettings
 
 TABLE = "synth"
 PREFIX = "RESIDUAL_SYNTH_"
 
 
-class SynthSettings(Settings):
-    """What ``trainer synth fit`` can be told."""
+class SynthSettings(SourceSettings, Settings):
+    """What ``trainer synth`` can be told."""
 
     table: ClassVar[str | None] = TABLE
 
     model_config = SettingsConfigDict(env_prefix=PREFIX)
 
     model: Literal["auto", "gan", "vae"] = Field("auto", description="generator: auto is the better one")
-    stream: str = Field("default", min_length=1, max_length=1024, description="stream of a file that names none")
     groups: Texts = Field(("*",), description="patterns of streams, with ; between them: each group has its own style")
     seed: int = Field(0, ge=0, description="of all that is drawn")
     hidden: int = Field(64, ge=4, le=1024, description="width of the networks")

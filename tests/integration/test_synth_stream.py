@@ -1,0 +1,85 @@
+"""Made readings through a real Kafka: a detector can read them, and what is wrong with them is told beside."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from broker import Broker
+from kafka_cluster import create_topic, read_all, unique
+from made import made, table
+
+from detector.adapters.files import read_table
+from detector.history import read_topic
+from schemas.moment import parse_time
+from schemas.reading import FieldNames
+from trainer.cli import main as trainer
+from trainer.synthesis.recipe import write_recipe
+
+pytestmark = pytest.mark.kafka
+
+START = "2026-03-01T00:00:00Z"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = str(tmp_path_factory.mktemp("synth") / "gen")
+    write_recipe(made().recipe, path, {})
+    return path
+
+
+def test_a_topic_holds_what_a_file_does_and_the_truth_beside_it(broker: Broker, folder: str, tmp_path: Path) -> None:
+    topic, truth = unique("made"), unique("truth")
+    asked = ["synth", "stream", folder, "--length", "3000", "--streams", "3", "--start", START, "--episodes", "2/1d"]
+    to = ["--to", f"kafka://{broker.bootstrap}/{topic}", "--truth", truth, "--rate", "0", "--per-record", "25"]
+    assert trainer([*asked, *to]) == 2  # there is no such topic, and it may be a slip
+    assert trainer([*asked, *to, "--partitions", "2"]) == 0
+    out = tmp_path / "made.parquet"
+    assert trainer([*asked, "--to", str(out), "--truth", str(tmp_path / "truth.csv")]) == 0
+    from_topic = read_topic(
+        broker.bootstrap, topic, 1e9, table().channels,
+        fields=FieldNames(), streams=(), timeout_s=30, client={},
+    )  # fmt: skip
+    from_file = read_table([str(out)])
+    assert len(from_topic) == 9000
+    for stream in ("1", "2", "3"):
+        read, wanted = (
+            (one.times[which], one.values[which])
+            for one in (from_topic, from_file)
+            for which in [np.array(one.streams) == stream]
+        )
+        np.testing.assert_array_equal(read[0], wanted[0])
+        np.testing.assert_array_equal(read[1], wanted[1])
+    told = [json.loads(value) for _, _, value in read_all(broker.bootstrap, truth) if value]
+    lines = (tmp_path / "truth.csv").read_text().splitlines()[1:]
+    assert sorted((one["stream"], one["kind"], one["start"]) for one in told) == sorted(
+        (stream, kind, start) for stream, kind, start, *_ in (line.split(",") for line in lines)
+    )
+    assert len(told) > 50
+    ends = [parse_time(one["end"]) for one in told]
+    assert ends == sorted(ends)
+
+
+def test_interrupted_it_says_how_much_it_sent(broker: Broker, folder: str) -> None:
+    topic = create_topic(broker.bootstrap, unique("made"), 1)
+    command = [
+        sys.executable, "-m", "trainer", "synth", "stream", folder,
+        "--to", f"kafka://{broker.bootstrap}/{topic}", "--rate", "500", "--streams", "5",
+    ]  # fmt: skip
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        while len(read_all(broker.bootstrap, topic)) < 200:
+            assert run.poll() is None, run.communicate()
+        run.send_signal(signal.SIGTERM)
+        out, err = run.communicate(timeout=60)
+    finally:
+        run.kill()
+    assert (run.returncode, err.splitlines()) == (0, [err.strip()])
+    said = int(out.rpartition(": ")[2].split(" ")[0].replace(",", ""))
+    assert len(read_all(broker.bootstrap, topic)) == said
+    assert "of 500 asked for" in out

@@ -1,0 +1,112 @@
+"""What the commands of ``trainer synth`` are asked for alike: seed, styles, start and faults."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from schemas.errors import SettingsError
+from schemas.moment import SECOND_NS, parse_time
+from schemas.promise import DAY_S, Promise
+
+if TYPE_CHECKING:
+    from trainer.faults import Kind
+    from trainer.synthesis.planted import Faults
+    from trainer.synthesis.sampler import Sampler
+
+
+def add_made(parser: argparse.ArgumentParser, start: str) -> None:
+    """Flags of what makes readings; ``start``: the help of --start."""
+    parser.add_argument(
+        "--streams", dest="each", type=count, default=1, metavar="N", help="streams of each group; default 1"
+    )
+    parser.add_argument("--start", metavar="TIME", help=start)
+    for style, text in (("coarse", "level and course"), ("middle", "shape"), ("fine", "texture")):
+        parser.add_argument(
+            f"--{style}", type=_spread, default=1.0, metavar="X",
+            help=f"how much the {text} varies: 1 as learned, 0 not at all",
+        )  # fmt: skip
+    add_faults(parser)
+
+
+def add_faults(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """Flags of faults to order."""
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of all that is drawn; default 0")
+    parser.add_argument(
+        "--truth",
+        required=required,
+        metavar="FILE",
+        help="plant faults, and write what they are: CSV with stream, kind, start, end, channels, size; of a topic "
+        "this is a topic, too, with the same as JSON",
+    )
+    parser.add_argument(
+        "--episodes", default="1/1d", metavar="N/DURATION", help="faults of each stream in a time; default 1/1d"
+    )
+    parser.add_argument("--kinds", metavar="KIND;…", help="kinds of faults; default all")
+
+
+def seed(text: str) -> int:
+    """A number from 0 on."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("at least 0")
+    return value
+
+
+def count(text: str) -> int:
+    """A number from 1 on."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return value
+
+
+def _spread(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 10:
+        raise argparse.ArgumentTypeError("from 0 to 10")
+    return value
+
+
+def asked_sampler(namespace: argparse.Namespace) -> Sampler:
+    """Of the generator that was named, by seed and styles. Raises ModelError."""
+    from trainer.synthesis.recipe import read_recipe
+    from trainer.synthesis.sampler import Sampler, Styles
+
+    styles = Styles(namespace.coarse, namespace.middle, namespace.fine)
+    return Sampler(read_recipe(namespace.generator), namespace.seed, styles)
+
+
+def asked_start(namespace: argparse.Namespace, usual_ns: int) -> int:
+    """Time of the first reading, ns."""
+    if namespace.start is None:
+        return usual_ns
+    try:
+        return parse_time(namespace.start)
+    except ValueError as error:
+        raise SettingsError(f"--start {namespace.start}: {error}") from None
+
+
+def asked_faults(namespace: argparse.Namespace, interval_ns: int, streams: int) -> Faults | None:
+    """What is ordered; None: nothing. Raises SettingsError for what cannot be, whether it is ordered or not."""
+    from trainer.synthesis.planted import Faults
+
+    kinds = _kinds(namespace.kinds)
+    try:
+        per_day = Promise.parse(namespace.episodes).per_day(streams)
+    except ValueError as error:
+        raise SettingsError(f"--episodes {namespace.episodes}: {error}") from None
+    rate = per_day / DAY_S * interval_ns / SECOND_NS
+    return None if namespace.truth is None else Faults(rate, kinds, namespace.seed)
+
+
+def _kinds(text: str | None) -> Sequence[Kind]:
+    from trainer.faults import KINDS, Kind
+
+    if text is None:
+        return KINDS
+    try:
+        return [Kind(name.strip()) for name in text.split(";")]
+    except ValueError:
+        raise SettingsError(f"--kinds {text}: there are {'; '.join(KINDS)}") from None

@@ -164,6 +164,10 @@ def _fit(namespace: argparse.Namespace) -> int:
     learned = _learned(namespace.data, settings, say)
     for warning in learned.warnings:
         say(f"warning: {warning}")
+    if settings.detectability and learned.track is not None:
+        from trainer.detectability.measure import with_detectability
+
+        learned = with_detectability(learned, settings.seed, say)
     from trainer.page import PAGE_FILE, render
     from trainer.report import DATA_FILE
     from trainer.warm import WEIGHTS

@@ -219,19 +219,19 @@ def draw(
     """
     rng = np.random.default_rng(_seeds(seed))
     N, C = values.shape
-    moving = _moving(values, scale)
+    movers = moving(values, scale)
     fit, free = [], N - margin
     turns = [kind for _ in range(per_kind) for kind in rng.permutation(np.array(kinds, dtype=object)).tolist()]
     for kind in turns:
         length = _between(rng, *lengths)
-        if (kind not in NEED_MOVEMENT or len(moving)) and length + margin <= free:
+        if (kind not in NEED_MOVEMENT or len(movers)) and length + margin <= free:
             fit.append((kind, length))
             free -= length + margin
     places = np.sort(rng.integers(0, max(free, 0) + 1, len(fit)))
     faults, at = [], margin
     for place, which in zip(places.tolist(), rng.permutation(len(fit)).tolist(), strict=True):
         kind, length = fit[which]
-        choice = moving if kind in NEED_MOVEMENT else np.arange(C)
+        choice = movers if kind in NEED_MOVEMENT else np.arange(C)
         channels = rng.choice(choice, _between(rng, 1, len(choice)), replace=False)
         sign = rng.choice([-1, 1]) if kind in (Kind.SPIKE, Kind.SHIFT, Kind.DRIFT) else 1
         low, high = SIZES[kind]
@@ -245,7 +245,7 @@ def _between(rng: np.random.Generator, low: int, high: int) -> int:
     return round(float(np.exp(rng.uniform(np.log(low), np.log(high)))))
 
 
-def _moving(values: Floats, scale: Floats) -> NDArray[np.int64]:
+def moving(values: Floats, scale: Floats) -> NDArray[np.int64]:
     """Channels that change in at least a tenth of their steps, by something visible in their scale."""
     steps = np.abs(np.diff(values, axis=0)) > 0.01 * scale
     return np.flatnonzero(steps.mean(axis=0) >= 0.1) if len(steps) else np.empty(0, np.int64)

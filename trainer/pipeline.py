@@ -37,6 +37,7 @@ from trainer.season import noise_of
 from trainer.selection import CANDIDATES, TIMED, Rehearsal, Trial, choose, mflop, microseconds, parameters
 from trainer.sensors import limits_of
 from trainer.settings import AUTO, IMAGES_ONLY, FitSettings
+from trainer.track import Track, track_of
 from trainer.warm import Start, read_ancestor, weights_of
 
 #: Windows for each number of one, for the fit stretch to say how normal data score: least squares then leave out about
@@ -67,6 +68,8 @@ class Learned:
     report: Report
     weights: bytes
     warnings: list[str]
+    track: Track | None = None
+    """What its weights have not learned from, after what they have; None: images."""
 
 
 def learn(
@@ -100,7 +103,8 @@ def learn(
     size = parameters(draft.network)
     report = collect(table, draft.data, draft.curve, calibrated, mean_square, draft.settings, size)
     report = of_sensors(report, model, draft.network, table, draft.data, calibrated)
-    return Learned(model, report, weights_of(draft.network), calibrated.warnings)
+    track = track_of(table, draft.data.calibration_start)
+    return Learned(model, report, weights_of(draft.network), calibrated.warnings, track)
 
 
 def _as_good_as_new(draft: Draft) -> bool:

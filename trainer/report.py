@@ -18,6 +18,7 @@ from schemas.promise import DAY_S
 from schemas.security import Security
 from trainer.calibrate import Calibrated
 from trainer.data import Prepared, rows_by_stream
+from trainer.detectability.result import Detectability
 from trainer.fit import Curve
 from trainer.images.architecture import ImageAutoencoder
 from trainer.images.data import PreparedImages
@@ -105,6 +106,8 @@ class Report(Frozen):
     """Windows with the largest scores, the largest first."""
     latent: Latent | None = None
     decoded: Decoded | None = None
+    detectability: Detectability | None = None
+    """What it can see of planted faults."""
     # of images only
     pictures: list[Pictured] = Field(default_factory=list)
     grid: list[list[str]] | None = None

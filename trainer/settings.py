@@ -27,7 +27,7 @@ AUTO = "auto"
 #: Settings that say nothing to the other kind of data.
 SENSORS_ONLY = frozenset({
     "channels", "window", "score", "context", "mask_channels", "scale_floor", "error_floor", "patience",
-    "stream_field", "timestamp_field", "values_field", "off_when", "settle", "streams",
+    "stream_field", "timestamp_field", "values_field", "off_when", "settle", "streams", "detectability",
 })  # fmt: skip
 IMAGES_ONLY = frozenset({"shift", "brightness", "region", "measures", "top", "frame"})
 
@@ -104,6 +104,7 @@ class FitSettings(SourceSettings, Settings):
     frame: str | None = Field(
         None, description="kafka://… of raw images only: HEIGHTxWIDTHxBANDS; else the first picture's"
     )
+    detectability: bool = Field(True, description="sensors: whether to measure which faults the model can see")
     threads: int = Field(1, ge=1, le=256, description="threads of PyTorch; another number may change the last digits")
 
     @model_validator(mode="after")

@@ -32,6 +32,7 @@ ul {{ margin: 0; padding-left: 1.2rem; }}
 .warning {{ background: var(--warn); border-left: 4px solid #d58a1c; padding: .5rem .8rem; margin: .8rem 0; }}
 @media (max-width: 40rem) {{ .facts {{ grid-template-columns: 1fr; }} }}
 svg {{ width: 100%; height: auto; display: block; }}
+.heat {{ display: block; margin: -.15rem -.3rem; padding: .15rem .3rem; border-radius: .2rem; }}
 .key {{ font-size: .85rem; color: var(--soft); }} .key span {{ margin-right: 1.2rem; overflow-wrap: anywhere; }}
 .key b {{ display: inline-block; width: 1rem; height: .2rem; margin-right: .4rem; vertical-align: middle; }}
 table {{ border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; }}

@@ -19,6 +19,7 @@ from schemas.errors import DataError, ModelError
 from schemas.moment import format_time, parse_time
 from trainer import cli
 from trainer.faults import KINDS
+from trainer.synthesis import game
 from trainer.synthesis.clock import Clock
 from trainer.synthesis.critic import Critic
 from trainer.synthesis.game import LEAST_VARIETY, MADE, MOST_GAP, SEEN, WATCHED, Course, Game, Rules, _lost
@@ -226,9 +227,28 @@ def test_a_game_that_diverges_leaves_the_weights_of_before() -> None:
     generator = Generator(2, lesson.clock.size, 8)
     before = {name: value.clone() for name, value in generator.state_dict().items()}
     critic = Critic(2, lesson.clock.size, 8, SEEN)
-    course = Game(generator, critic, Windows(lesson, MADE), Rules(50, 8, 1, math.inf, 1e-3, 60)).play()
+    course = Game(generator, critic, Windows(lesson, MADE), Rules(50, 8, 1, math.inf, 1e-3, 60)).play(lambda _: 0.5)
     assert course.lost is not None
     assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
+
+
+def test_the_best_of_a_game_is_kept_and_it_ends_when_it_gets_no_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(game, "LOOK", 2)
+    lesson = lesson_of(table(600))
+    torch.manual_seed(0)
+    generator, seen = Generator(2, lesson.clock.size, 8), []
+    critic = Critic(2, lesson.clock.size, 8, SEEN)
+
+    def look(one: Generator) -> float:
+        seen.append({name: value.clone() for name, value in one.state_dict().items()})
+        return 0.1 if len(seen) == 3 else 0.4
+
+    course = Game(generator, critic, Windows(lesson, MADE), Rules(50, 8, 1, 1e-3, 1e-3, 60)).play(look)
+    assert course.lost is None
+    assert course.told_apart == [0.4, 0.4, 0.1] + [0.4] * game.PATIENCE
+    assert len(course.gap) == 2 * (2 + game.PATIENCE)
+    assert all(torch.equal(value, seen[2][name]) for name, value in generator.state_dict().items())
+    assert any(not torch.equal(value, seen[2][name]) for name, value in seen[0].items())
 
 
 # -- faults to order -------------------------------------------------------------------------------------------------

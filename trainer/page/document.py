@@ -10,6 +10,7 @@ from detector.page.text import plural
 from trainer.page.card import model_card
 from trainer.page.codes import decoded_grid, latent_space
 from trainer.page.curves import scores, training
+from trainer.page.detectability import detectability
 from trainer.page.pictures import decoded_pictures, worst_images
 from trainer.page.promise import promise
 from trainer.page.tables import channels, chosen, facts, streams, versions
@@ -31,6 +32,7 @@ def render(model: Model, report: Report) -> str:
         *(f'<p class="warning">{html.escape(warning)}</p>' for warning in report.warnings),
         *chosen(model),
         *promise(model, report),
+        *detectability(report.detectability),
         *scores(model, report),
         *worst_windows(model, report),
         *worst_images(report),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -10,10 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.adapters.files import Table
-from detector.adapters.texts import take
 from detector.engine.assembly import NEVER
-from detector.engine.engine import BUCKETS, Engine, Scored
-from detector.engine.incidents import Policy
 from detector.engine.model import Model
 from detector.engine.readings import Readings
 from detector.incident_log import PastIncident
@@ -24,6 +21,7 @@ from schemas.promise import DAY_S
 from trainer.data import rows_by_stream
 from trainer.faults import KINDS, Fault, draw, plant
 from trainer.retrain.promised import DAY_NS
+from trainer.track import Runner, Track, feed, laps_at_once, new_engine
 
 #: Different plantings of the same kinds of fault; faults of each kind in one, where there is room.
 PLANTINGS, PER_KIND = 6, 2
@@ -43,15 +41,9 @@ MOVED_DAYS = 60
 #: Readings that may be missing between them and the incident.
 MISSING = 2
 
-#: Readings per call of the engine, at most.
-BATCH = 4096
-
 #: For so long after a stream has gone over to another normal, what a model says of it is no false alarm: it was said
 #: when it happened, and is said again on the ground, from which the readings of that time are left out.
 SETTLING_NS = DAY_NS
-
-#: Least spread of a channel, as a share of its range: what hardly moves is not planted into by a hair.
-LEAST_SPREAD = 0.01
 
 Ints = NDArray[np.int64]
 
@@ -101,18 +93,13 @@ class Ground:
         seed: int = 0,
         moved: Mapping[str, Sequence[int]] = MappingProxyType({}),
     ) -> None:
-        self.history, self._past = history, past
+        self.track, self._past = Track(history, held_out), past
         self._settling = {
             stream: Spans.of((moment, moment + SETTLING_NS) for moment in moments) for stream, moments in moved.items()
         }
-        order = np.argsort(held_out.times, kind="stable")
-        self._names = take(held_out.streams, order)
-        self.times, self._values = held_out.times[order], held_out.values[order]
-        names = np.array(self._names, dtype=object)
-        self.streams = tuple(sorted(set(self._names)))
-        self._rows = {stream: np.flatnonzero(names == stream) for stream in self.streams}
-        self._before, self._all = rows_by_stream(history), rows_by_stream(past)
-        self._normal_tables = [(history, self._before), (held_out, rows_by_stream(held_out))]
+        self.times, self.streams = self.track.times, self.track.streams
+        self._all = rows_by_stream(past)
+        self._normal_tables = [(history, self.track.before), (held_out, rows_by_stream(held_out))]
         known = [one for one in confirmed if one.stream in self._all]
         self._confirmed = sorted(known, key=lambda one: one.began)[-FAULTS:]
         chosen = np.unique(np.linspace(0, max(len(self.streams) - 1, 0), STREAMS).astype(np.int64))
@@ -125,80 +112,54 @@ class Ground:
         return any(planting.faults for planting in self.plantings)
 
     def _plant(self, seed: int) -> Planting:
-        values, kept = self._values.copy(), []
+        track = self.track
+        values, kept = track.values.copy(), []
         for number, stream in enumerate(self._planted_into):
-            rows, unit = self._rows[stream], self._spread(stream)
-            normal = self._values[rows]
+            rows, unit = track.rows[stream], track.spread(stream)
+            normal = track.values[rows]
             faults = draw(normal, unit, seed=[seed, number], per_kind=PER_KIND, margin=MARGIN)
             planted = plant(normal, faults, unit, seed=[seed, number])
             values[rows] = planted.values
             kept += [(stream, fault) for fault, seen in zip(faults, planted.changed, strict=True) if seen]
         return Planting(values, tuple(kept))
 
-    def _spread(self, stream: str) -> NDArray[np.float32]:
-        """About the standard deviation of each channel of a stream ``[C]``."""
-        rows = self._before.get(stream)
-        values = self.history.values[rows] if rows is not None else self._values[self._rows[stream]]
-        with np.errstate(invalid="ignore"):
-            spread = np.nan_to_num(np.nanstd(np.where(np.isfinite(values), values, np.nan), axis=0))
-            span = np.nan_to_num(np.nanmax(values, axis=0) - np.nanmin(values, axis=0)) if len(values) else spread
-        least: NDArray[np.float32] = np.maximum(spread, LEAST_SPREAD * np.maximum(span, 1e-6)).astype(np.float32)
-        return least
-
     def run(self, model: Model, beat: Callable[[str], None] = lambda _: None) -> Run:
         """Go over it with a model, under its own promise. ``beat``: told what is being done."""
         run = Run(model)
-        # what was left out of the readings is no silence
-        engine = Engine(model, Policy.usual(model.manifest.smoothing_span, silent_after=0))
-        _feed(engine, self.history, np.arange(len(self.history)))
-        engine.set_incidents(0, {})
-        saved = [engine.dump(0, bucket) for bucket in range(BUCKETS) if engine.streams.of_bucket(0, bucket)]
         beat("normal readings")
-        self._normal(engine, run)
-        for number, planting in enumerate(self.plantings):
-            beat(f"planted faults {number + 1} of {len(self.plantings)}")
-            engine.clear()
-            for dump in saved:
-                engine.load(0, dump)
-            engine.set_incidents(0, {})
-            self._faulty(engine, number, planting, run)
+        self._normal(Runner(self.track, model), run)
+        beat("planted faults")
+        laps = laps_at_once(self.track, model, [planting.values for planting in self.plantings])
+        for number, (planting, alert) in enumerate(zip(self.plantings, laps, strict=True)):
+            self._faulty(number, planting, alert, run)
         beat("past faults")
         run.confirmed = [(one.stream, self._finds(model, one)) for one in self._confirmed]
         return run
 
-    def _normal(self, engine: Engine, run: Run) -> None:
+    def _normal(self, runner: Runner, run: Run) -> None:
         run.episodes = dict.fromkeys(self.streams, 0)
         score = np.full(len(self.times), np.nan)
-        for part, scored in self._go(engine, self._values):
+        for part, scored in runner.lap(self.track.values):
             score[part] = scored.score
             for event in scored.published:
                 run.episodes[event.stream] += event.alert.type is EventType.OPENED and not self._settles(event.alert)
-        day = engine.interval_ns / SECOND_NS / DAY_S
-        run.days = {stream: float((~np.isnan(score[rows])).sum()) * day for stream, rows in self._rows.items()}
+        day = runner.engine.interval_ns / SECOND_NS / DAY_S
+        run.days = {stream: float((~np.isnan(score[rows])).sum()) * day for stream, rows in self.track.rows.items()}
 
     def _settles(self, alert: Alert) -> bool:
         """It is about a change that is known."""
         spans = self._settling.get(alert.subject)
         return spans is not None and bool(spans.hold(np.array([parse_time(alert.data.opened)]))[0])
 
-    def _faulty(self, engine: Engine, number: int, planting: Planting, run: Run) -> None:
-        alert = np.zeros(len(self.times), bool)
-        for part, scored in self._go(engine, planting.values):
-            alert[part] = scored.alert
+    def _faulty(self, number: int, planting: Planting, alert: NDArray[np.bool_], run: Run) -> None:
         for stream, fault in planting.faults:
-            own = alert[self._rows[stream]]
+            own = alert[self.track.rows[stream]]
             if own[fault.start - 1]:  # something is open already: nobody can tell
                 continue
             told = np.flatnonzero(own[fault.start : fault.start + fault.length + MARGIN])
             run.found.append((number, KINDS.index(fault.kind), stream, len(told) > 0))
             if len(told):
                 run.delays.append(int(told[0]))
-
-    def _go(self, engine: Engine, values: NDArray[np.float32]) -> Iterator[tuple[slice, Scored]]:
-        """Over the held-out readings with these values; all streams together, which is many times as fast as singly."""
-        for at in range(0, len(self.times), BATCH):
-            part = slice(at, at + BATCH)
-            yield part, engine.process([Readings(0, self._names[part], self.times[part], values[part])])
 
     def _finds(self, model: Model, incident: PastIncident) -> bool:
         """An incident opens in the time of one that was confirmed."""
@@ -211,9 +172,8 @@ class Ground:
         shown = rows[first : min(end, first + BEFORE)]
         if not len(shown):
             return False
-        engine = Engine(model, Policy.usual(model.manifest.smoothing_span, silent_after=0))
-        before = self._normal_before(incident.stream, int(times[first]), interval_ns)
-        _feed(engine, before, np.arange(len(before)), incident.stream)
+        engine = new_engine(model)
+        feed(engine, self._normal_before(incident.stream, int(times[first]), interval_ns), incident.stream)
         engine.set_incidents(0, {})
         readings = Readings(0, [incident.stream] * len(shown), table.times[shown], table.values[shown])
         return bool(engine.process([readings]).alert.any())
@@ -235,15 +195,9 @@ class Ground:
         days = int(near.argmax())  # 0 where no day fits
         rows = order[max(ends[days] - BEFORE, 0) : ends[days]]
         return Table(
-            [stream] * len(rows), times[rows] + days * DAY_NS, values[rows], [""] * len(rows), self.history.channels
+            [stream] * len(rows),
+            times[rows] + days * DAY_NS,
+            values[rows],
+            [""] * len(rows),
+            self.track.history.channels,
         )
-
-
-def _parts(rows: Ints) -> list[Ints]:
-    return [rows[at : at + BATCH] for at in range(0, len(rows), BATCH)]
-
-
-def _feed(engine: Engine, table: Table, rows: Ints, stream: str | None = None) -> None:
-    for part in _parts(rows):
-        names = take(table.streams, part) if stream is None else [stream] * len(part)
-        engine.process([Readings(0, names, table.times[part], table.values[part])])

@@ -4,7 +4,7 @@
    Where the version that serves has left its band, it is taken back first.
 2. Leave out what was not normal, and what still stands out. Refuse where too little is left.
 3. Hold the newest part out. Fit on the rest: from the champion's weights, anew, and window PCA.
-4. The contest, on what was held out.
+4. The contest, on what was held out; then what the winner can see, which must not be less than others can.
 5. Store the winner; let it serve where the contest says so and ``promote`` is auto. Remove old versions.
 """
 
@@ -33,6 +33,9 @@ from schemas.errors import DataError, ModelError, ParityError, SettingsError, Us
 from schemas.manifest import Channel
 from schemas.promise import DAY_S
 from trainer.data import read_catalogue
+from trainer.detectability.gate import Requirement, gated
+from trainer.detectability.measure import measure
+from trainer.detectability.result import Detectability
 from trainer.models import MODELS, PLUS
 from trainer.normal import Drop, faults_of, normal
 from trainer.page import PAGE_FILE, render
@@ -50,6 +53,7 @@ from trainer.retrain.settings import RetrainSettings
 from trainer.retrain.trim import trim
 from trainer.settings import AUTO, FitSettings
 from trainer.sign import private_key, sign
+from trainer.track import part_of
 from trainer.warm import WEIGHTS
 
 CONTEST = "contest.json"
@@ -106,6 +110,7 @@ def retrain(settings: RetrainSettings, fitting: FitSettings, say: Say = lambda _
     store = Store(settings.store)
     if settings.sign_key is not None:
         private_key(settings.sign_key)  # before an hour of training, not after
+    required = [Requirement.parse(text) for text in settings.detect]
     fitting = fitting.model_copy(update={"group": settings.group})
     with ExitStack() as stack:
         champion = store.champion(settings.group)
@@ -129,6 +134,8 @@ def retrain(settings: RetrainSettings, fitting: FitSettings, say: Say = lambda _
         )  # fmt: skip
         entered = Field(served, fitting, say, past.readings).enter(material.learned, ground)
         contest = decide(ground, [one.entrant for one in entered], _groups(ground, settings))
+        seen = _seen(entered, contest, ground, say)
+        contest = gated(contest, seen, required)
         for line in contenders_in_words(contest.contenders):
             say(line)
         for reason in contest.decision.reasons:
@@ -136,7 +143,7 @@ def retrain(settings: RetrainSettings, fitting: FitSettings, say: Say = lambda _
         learned = entered[contest.winner].learned
         version = None
         if learned is not None and settings.promote != "never":
-            version = _stored(store, settings, learned, contest, champion, folder)
+            version = _stored(store, settings, _with(learned, seen[contest.winner]), contest, champion, folder)
             say(f"stored as {version}")
         promoted = version is not None and contest.decision.promote and settings.promote == "auto"
         if promoted and version is not None:
@@ -372,6 +379,19 @@ def _catalogue(served: Served | None, fitting: FitSettings) -> list[Channel] | N
         Channel(name=c.name, unit=c.unit, min=c.lowest, max=c.highest, direction=c.direction, weight=c.weight)
         for c in served.model.manifest.channels
     ]
+
+
+def _seen(entered: Sequence[Entered], contest: Contest, ground: Ground, say: Say) -> dict[int, Detectability | None]:
+    """What the winner can see, and those that it is compared with: what serves, and window PCA. By their places."""
+    roles = [one.entrant.role for one in entered]
+    asked = sorted({contest.winner, *(n for n, role in enumerate(roles) if role != "challenger")})
+    say("what the winner can see is measured, and what those can that it is compared with")
+    track = part_of(ground.track.history, ground.track.held_out)
+    return {n: measure(entered[n].entrant.model, track) for n in asked}
+
+
+def _with(learned: Learned, seen: Detectability | None) -> Learned:
+    return replace(learned, report=learned.report.model_copy(update={"detectability": seen}))
 
 
 def _groups(ground: Ground, settings: RetrainSettings) -> dict[str, frozenset[str]]:

@@ -51,6 +51,9 @@ class RetrainSettings(Security, StoreSettings):
     least: float = Field(0.3, gt=0, le=1, description="share of the readings that must be left to learn from")
     held_out: float = Field(0.2, gt=0, lt=0.9, description="newest share of them, for the contest only")
     apart: Texts = Field((), description="patterns of streams, with ; between them, of which each must not get worse")
+    detect: Texts = Field(
+        (), description="what must be caught, KIND<=SIZE such as shift<=8, with ; between them; else it is not promoted"
+    )
     promote: Literal["auto", "manual", "never"] = Field(
         "auto", description="auto: what wins serves; manual: it is stored; never: nothing is stored"
     )

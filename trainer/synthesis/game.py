@@ -2,9 +2,13 @@
 
 Hinge loss (Lim & Ye, "Geometric GAN", 2017) with spectral norm in the critic: no gradient penalty, so a step costs a
 third. Both players see the same times of day. Measured windows and made ones get the same little noise, or the critic
-would live by the steps of channels that have few values. The generator that is kept is the mean over the last steps'
-weights (Karras et al., ICLR 2018). The game is watched: where the critic wins for good, the generator makes always the
-same, or a number is no number, the game is over (``Lost``), and the weights are as they were when it last went well.
+would live by the steps of channels that have few values. The generator that is judged and kept is the mean over the
+last steps' weights (Karras et al., ICLR 2018).
+
+A game has no loss that falls: every LOOK steps what the generator makes is told from what was learned by classifiers
+that know nothing of the critic, and the best one is kept. The game ends when it has not become better for PATIENCE
+looks. And it is watched: where the critic wins for good, the generator makes always the same, or a number is no number,
+it is lost, and the weights are the best ones of before.
 """
 
 from __future__ import annotations
@@ -37,6 +41,9 @@ KEEPS = 0.998
 #: Steps whose mean is watched.
 WATCHED = 200
 
+#: Steps from one look at what is made to the next, and looks without a better one after which it is enough.
+LOOK, PATIENCE = 500, 5
+
 #: The critic has won where its gap (real minus made, in the mean of WATCHED steps) stays above this; 2 is all that the
 #: hinge asks for. The generator has collapsed where its windows differ by less than this share of how real ones do.
 MOST_GAP, LEAST_VARIETY = 1.9, 0.3
@@ -63,8 +70,15 @@ class Course:
     """How much more real measured windows look to the critic than made ones."""
     variety: list[float] = field(default_factory=list)
     """Deviation over made windows, over that of measured ones."""
+    told_apart: list[float] = field(default_factory=list)
+    """By how much classifiers told what it made from what was learned, at the start and at each look."""
     lost: str | None = None
     """Why it was broken off."""
+
+    @property
+    def looks_since_best(self) -> int:
+        """How long it has not become better."""
+        return len(self.told_apart) - 1 - int(np.argmin(self.told_apart)) if self.told_apart else 0
 
 
 class Game:
@@ -78,30 +92,31 @@ class Game:
         self._moves = torch.optim.Adam(generator.parameters(), lr=rules.rate, betas=(0.0, 0.9))
         self._judges = torch.optim.Adam(critic.parameters(), lr=rules.critic_rate, betas=(0.0, 0.9))
 
-    def play(self, say: Callable[[str], None] = lambda _: None) -> Course:
-        """All steps, or until it is lost; then ``generator`` has the mean's weights."""
+    def play(self, look: Callable[[Generator], float], say: Callable[[str], None] = lambda _: None) -> Course:
+        """Until it does not become better, or is lost; then ``generator`` has the best weights.
+
+        ``look``: by how much what a generator makes is told from what was learned.
+        """
         course, began = Course(), time.monotonic()
-        good = copy.deepcopy(self.mean.state_dict())
-        for step in range(self.rules.steps):
+        best, kept = look(self.mean), copy.deepcopy(self.mean.state_dict())
+        course.told_apart.append(best)
+        for step in range(1, self.rules.steps + 1):
             for _ in range(self.rules.critic_steps):
                 gap, variety = self._judge()
             self._move()
             course.gap.append(gap)
             course.variety.append(variety)
             course.lost = _lost(course)
-            if course.lost is not None:
-                self.mean.load_state_dict(good)
+            late = time.monotonic() - began > self.rules.limit_s
+            if course.lost is None and (step % LOOK == 0 or step == self.rules.steps or late):
+                course.told_apart.append(look(self.mean))
+                say(_said(course, self.rules.steps))
+                if course.told_apart[-1] < best:
+                    best, kept = course.told_apart[-1], copy.deepcopy(self.mean.state_dict())
+            if course.lost is not None or late or course.looks_since_best >= PATIENCE:
                 break
-            if (step + 1) % max(self.rules.steps // 10, 1) == 0:
-                say(
-                    f"game, step {step + 1} of {self.rules.steps}: gap {np.mean(course.gap[-100:]):.2f}, variety "
-                    f"{np.mean(course.variety[-100:]):.2f}"
-                )
-            if step % WATCHED == WATCHED - 1:
-                good = copy.deepcopy(self.mean.state_dict())
-            if time.monotonic() - began > self.rules.limit_s:
-                break
-        self.generator.load_state_dict(self.mean.state_dict())
+        self.mean.load_state_dict(kept)
+        self.generator.load_state_dict(kept)
         return course
 
     def _made(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -138,6 +153,13 @@ class Game:
 
 def _dithered(x: Tensor) -> Tensor:
     return x + DITHER * torch.randn_like(x)
+
+
+def _said(course: Course, steps: int) -> str:
+    return (
+        f"game, step {len(course.gap)} of {steps} at most: told apart {course.told_apart[-1]:.3f}, gap "
+        f"{np.mean(course.gap[-100:]):.2f}, variety {np.mean(course.variety[-100:]):.2f}"
+    )
 
 
 def _lost(course: Course) -> str | None:

@@ -12,6 +12,7 @@ from detector.page.document import page
 from detector.page.text import table
 from schemas.moment import format_time
 from trainer.page.charts import COLOURS, drawing, short, svg
+from trainer.synthesis.game import LOOK
 from trainer.synthesis.pipeline import Fitted
 
 PAGE_FILE = "report.html"
@@ -21,6 +22,9 @@ ROWS = {"real": "real, another time", "gan": "adversarial", "vae": "variational"
 
 #: Channels that are drawn, and made windows of each.
 CHANNELS, DRAWN = 6, 12
+
+#: Steps of the game of which a mean is drawn.
+SMOOTHED = 20
 
 Floats = NDArray[np.float32]
 
@@ -54,8 +58,9 @@ def _body(fitted: Fitted) -> Iterator[str]:
     if fitted.course is not None:
         yield "<h2>The game</h2>"
         yield (
-            "<p>Gap: how much more real measured windows look to the critic than made ones. Variety: how much made "
-            "windows differ, in units of how much measured ones do.</p>"
+            "<p>Told apart: by classifiers, what is made from what was learned; the best one was kept. Gap: how much "
+            "more real measured windows look to the critic than made ones. Variety: how much made windows differ, in "
+            "units of how much measured ones do.</p>"
         )
         yield _game(fitted)
 
@@ -121,10 +126,24 @@ def _channel(fitted: Fitted, c: int) -> str:
 def _game(fitted: Fitted) -> str:
     assert fitted.course is not None
     with drawing(1.9) as figure:
-        left, right = figure.subplots(1, 2)
-        for ax, values, title in ((left, fitted.course.gap, "gap"), (right, fitted.course.variety, "variety")):
-            smooth = np.convolve(values, np.ones(20) / 20, mode="valid") if len(values) >= 20 else np.array(values)
-            ax.plot(smooth, color=COLOURS[0])
+        course = fitted.course
+        ends = np.minimum(LOOK * np.arange(len(course.told_apart)), len(course.gap))
+        steps = np.arange(1, len(course.gap) + 1)
+        drawn = (
+            ("told apart", ends, np.array(course.told_apart)),
+            *((title, steps, _smooth(values)) for title, values in (("gap", course.gap), ("variety", course.variety))),
+        )
+        for ax, (title, at, values) in zip(figure.subplots(1, 3), drawn, strict=True):
+            ax.plot(at, values, color=COLOURS[0])
             ax.set_title(title)
             ax.set_xlabel("step")
         return svg(figure)
+
+
+def _smooth(values: list[float]) -> NDArray[np.float64]:
+    """Means of so many steps up to each."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - SMOOTHED, 0)
+    means: NDArray[np.float64] = (sums[ends] - sums[starts]) / (ends - starts)
+    return means

@@ -22,7 +22,7 @@ from trainer.synthesis.game import MADE, SEEN, Course, Game, Rules
 from trainer.synthesis.gaussian import Gaussian
 from trainer.synthesis.generator import Generator
 from trainer.synthesis.lesson import Lesson, Windows, lesson_of, possible, runs
-from trainer.synthesis.quality import Quality, faults_of_quality, judge
+from trainer.synthesis.quality import Quality, faults_of_quality, judge, told_apart
 from trainer.synthesis.recipe import Manifest, Recipe, graph_of
 from trainer.synthesis.sampler import BLOCK, LEAD, TAIL, Sampler
 from trainer.synthesis.settings import SynthSettings
@@ -68,7 +68,7 @@ def fit_generator(
         raise DataError(f"too few windows of {settings.window} readings to compare: {len(real)}; take longer data")
     torch.manual_seed(settings.seed)
     size = (len(lesson.varying), lesson.clock.size, settings.hidden)
-    generators, course = _generators(lesson, size, settings, say)
+    generators, course = _generators(lesson, size, known, settings, say)
     recipes = {name: _recipe(lesson, name, generator, settings) for name, generator in generators.items()}
     made = {"gaussian": Gaussian.of(known).drawn(len(real), settings.seed)}
     made |= {name: _made(recipe, lesson, settings) for name, recipe in recipes.items()}
@@ -110,7 +110,7 @@ def _windows(lesson: Lesson, length: int) -> Floats:
 
 
 def _generators(
-    lesson: Lesson, size: tuple[int, int, int], settings: SynthSettings, say: Say
+    lesson: Lesson, size: tuple[int, int, int], known: Floats, settings: SynthSettings, say: Say
 ) -> tuple[dict[str, Generator], Course | None]:
     channels, context, hidden = size
     generator, encoder = Generator(*size), Encoder(*size)
@@ -123,13 +123,18 @@ def _generators(
     if settings.model == "vae":
         return {"vae": generator}, None
     shorter = Windows(lesson, MADE)
+
+    def look(player: Generator) -> float:
+        """By how much what it makes is told from what it learned: what it is measured by has no part in the choice."""
+        return max(told_apart(_made(_recipe(lesson, "gan", player, settings), lesson, settings), known, settings.seed))
+
     for attempt in range(AGAIN + 1):
         player, slower = copy.deepcopy(generator), 0.5**attempt
         rules = Rules(
             settings.game_steps, settings.batch, settings.critic_steps, settings.game_rate * slower,
             settings.critic_rate * slower, settings.fit_limit,
         )  # fmt: skip
-        course = Game(player, Critic(channels, context, hidden, SEEN), shorter, rules).play(say)
+        course = Game(player, Critic(channels, context, hidden, SEEN), shorter, rules).play(look, say)
         if course.lost is None:
             return {"vae": generator, "gan": player}, course
         say(f"the game is over: {course.lost}" + ("; begins anew, at half the rates" if attempt < AGAIN else ""))

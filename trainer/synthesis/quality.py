@@ -128,6 +128,13 @@ def judge(made: Floats, real: Floats, trained: Floats, seed: int, *, whole: bool
     )
 
 
+def told_apart(made: Floats, trained: Floats, seed: int) -> tuple[float, float]:
+    """``discriminative`` of made windows and those that were learned from."""
+    scale, rng = Scale.of(trained), np.random.default_rng(seed)
+    a, b = (scale.flat(_some(windows, rng)) for windows in (made, trained))
+    return discriminative(a, b, seed)
+
+
 def _some(windows: Floats, rng: np.random.Generator, most: int = MOST) -> Floats:
     if len(windows) <= most:
         return windows

@@ -27,7 +27,7 @@ class SynthSettings(SourceSettings, Settings):
     hidden: int = Field(64, ge=4, le=1024, description="width of the networks")
     steps: int = Field(2500, ge=10, description="steps of the variational fit")
     rate: float = Field(2e-3, gt=0, description="its learning rate")
-    game_steps: int = Field(4000, ge=1, description="steps of the generator in the adversarial game")
+    game_steps: int = Field(12000, ge=1, description="steps of the generator in the adversarial game, at most")
     critic_steps: int = Field(1, ge=1, description="steps of the critic for each of them")
     game_rate: float = Field(1e-4, gt=0, description="learning rate of the generator in the game")
     critic_rate: float = Field(4e-4, gt=0, description="learning rate of the critic")

@@ -6,6 +6,8 @@ import argparse
 
 from detector.adapters.aside import aside
 from detector.flags import add_flags, given
+from schemas.errors import SettingsError
+from schemas.moment import parse_time
 from trainer import synth_stream
 from trainer.console import say
 from trainer.synthesis.asked import add_faults, add_made, asked_faults, asked_sampler, asked_start, count
@@ -53,6 +55,26 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_faults(plant, required=True)
     plant.set_defaults(command=_plant)
     synth_stream.add_command(parts)
+    interpolate = parts.add_parser(
+        "interpolate", help="draw what lies between two seeds, or two measured windows", epilog=EXITS,
+        description="Draws what a generator makes between two seeds, or between two windows of measured readings.",
+    )  # fmt: skip
+    interpolate.add_argument("generator", metavar="GEN", help="folder of a generator")
+    interpolate.add_argument(
+        "ends", nargs=2, metavar="END", help="a seed, or TIME of a window of --data"
+    )
+    interpolate.add_argument("--out", required=True, metavar="PAGE", help="page to write, HTML")
+    interpolate.add_argument("--data", metavar="DATA", help="measured readings of one stream: a file")
+    interpolate.add_argument("--steps", type=_steps, default=7, metavar="N", help="pictures, ends included; default 7")
+    interpolate.add_argument("--group", metavar="PATTERN", help="group of streams; default the first")
+    interpolate.set_defaults(command=_interpolate)
+
+
+def _steps(text: str) -> int:
+    value = int(text)
+    if not 2 <= value <= 12:
+        raise argparse.ArgumentTypeError("from 2 to 12")
+    return value
 
 
 def _fit(namespace: argparse.Namespace) -> int:
@@ -121,6 +143,42 @@ def _plant(namespace: argparse.Namespace) -> int:
     said = asked_and_told(asked, len(told))
     print(f"{namespace.out}: {len(table)} readings of {_streams(len(by_stream))}{said}")
     return 0
+
+
+def _interpolate(namespace: argparse.Namespace) -> int:
+    from detector.adapters.files import read_table
+    from trainer.synthesis.interpolated import render
+    from trainer.synthesis.interpolation import between, of_seed, of_window
+    from trainer.synthesis.recipe import read_recipe
+
+    recipe = read_recipe(namespace.generator)
+    groups = recipe.manifest.groups
+    if namespace.group is not None and namespace.group not in groups:
+        raise SettingsError(f"--group {namespace.group}: there are {'; '.join(groups)}")
+    group = groups.index(namespace.group) if namespace.group is not None else 0
+    if namespace.data is None:
+        ends = [of_seed(recipe, _end_seed(end), group) for end in namespace.ends]
+    else:
+        table = read_table([namespace.data], channels=recipe.manifest.channels)
+        ends = [of_window(recipe, table, _end_moment(end), group) for end in namespace.ends]
+    text = render(between(recipe, ends[0], ends[1], namespace.steps, group))
+    with aside(namespace.out) as file:
+        file.write(text)
+    print(f"{namespace.out}: {namespace.steps} steps from {ends[0].name} to {ends[1].name}")
+    return 0
+
+
+def _end_seed(text: str) -> int:
+    if not text.isdecimal():
+        raise SettingsError(f"{text} is no seed: write a number, or name the readings that it is a time of with --data")
+    return int(text)
+
+
+def _end_moment(text: str) -> int:
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise SettingsError(f"{text}: {error}") from None
 
 
 def _streams(number: int) -> str:

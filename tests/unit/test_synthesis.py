@@ -25,6 +25,7 @@ from trainer.synthesis.critic import Critic
 from trainer.synthesis.game import LEAST_VARIETY, MADE, MOST_GAP, SEEN, WATCHED, Course, Game, Rules, _lost
 from trainer.synthesis.gaussian import Gaussian
 from trainer.synthesis.generator import Generator
+from trainer.synthesis.interpolation import SHOWN, between, of_seed, of_window
 from trainer.synthesis.lesson import Windows, lesson_of
 from trainer.synthesis.marginals import Marginal
 from trainer.synthesis.pipeline import fit_generator
@@ -33,6 +34,7 @@ from trainer.synthesis.quality import faults_of_quality, judge
 from trainer.synthesis.recipe import read_recipe, write_recipe
 from trainer.synthesis.sampler import BLOCK, Sampler, Styles
 from trainer.synthesis.settings import SynthSettings
+from trainer.synthesis.variational import LENGTH
 
 # -- marginals -------------------------------------------------------------------------------------------------------
 
@@ -249,6 +251,48 @@ def test_the_best_of_a_game_is_kept_and_it_ends_when_it_gets_no_better(monkeypat
     assert len(course.gap) == 2 * (2 + game.PATIENCE)
     assert all(torch.equal(value, seen[2][name]) for name, value in generator.state_dict().items())
     assert any(not torch.equal(value, seen[2][name]) for name, value in seen[0].items())
+
+
+# -- interpolation ---------------------------------------------------------------------------------------------------
+
+
+def test_between_two_seeds_the_ends_are_their_samples() -> None:
+    recipe = made().recipe
+    path = between(recipe, of_seed(recipe, 4, 0), of_seed(recipe, 9, 0), 5, 0)
+    assert path.steps.shape == (5, 288, 4)
+    for step, seed in ((0, 4), (4, 9)):
+        _, sample = Sampler(recipe, seed).whole(0, 0, recipe.manifest.start_ns, 288)
+        np.testing.assert_allclose(path.steps[step], sample, atol=1e-3)
+    apart = np.abs(np.diff(path.steps[:, :, 0], axis=0)).mean(axis=1)
+    assert (apart < np.abs(path.steps[4, :, 0] - path.steps[0, :, 0]).mean()).all()
+    assert path.steps[2, :, 0].std() > 0.5 * path.steps[0, :, 0].std()
+
+
+def test_between_two_windows_the_ends_resemble_what_was_measured() -> None:
+    recipe, rows = made().recipe, table()
+    moments = [START_NS + n * STEP_NS for n in (300, 372)]  # half a day apart
+    ends = [of_window(recipe, rows, moment, 0) for moment in moments]
+    path = between(recipe, *ends, 3, 0)
+    assert [end.name for end in ends] == [format_time(moment) for moment in moments]
+    for step, place in ((0, 300), (2, 372)):
+        wanted = rows.values[place : place + LENGTH][SHOWN]
+        measured = path.measured[step // 2]
+        assert measured is not None
+        np.testing.assert_array_equal(measured, wanted)
+        assert np.corrcoef(path.steps[step, :, 0], wanted[:, 0])[0, 1] > 0.5
+    with pytest.raises(DataError, match="in a row"):
+        of_window(recipe, rows, int(rows.times[-20]), 0)
+
+
+def test_interpolation_by_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_recipe(made().recipe, str(tmp_path / "gen"), {})
+    out = tmp_path / "between.html"
+    assert cli.main(["synth", "interpolate", str(tmp_path / "gen"), "1", "2", "--out", str(out)]) == 0
+    assert out.read_text().count("<svg") == 3
+    assert "7 steps from seed 1 to seed 2" in capsys.readouterr().out
+    assert cli.main(["synth", "interpolate", str(tmp_path / "gen"), "now", "2", "--out", str(tmp_path / "x")]) == 2
+    assert "now is no seed" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
 
 
 # -- faults to order -------------------------------------------------------------------------------------------------

@@ -98,9 +98,13 @@ def _measures(fitted: Fitted) -> str:
 
 def _shown(fitted: Fitted) -> list[int]:
     varying = fitted.recipe.manifest.varying
-    if not varying:
-        return []
-    return [varying[place] for place in np.unique(np.linspace(0, len(varying) - 1, CHANNELS).round().astype(int))]
+    return [varying[place] for place in spread(len(varying))]
+
+
+def spread(count: int) -> list[int]:
+    """Places of the channels that are drawn, of so many: some, evenly spread."""
+    places: list[int] = np.unique(np.linspace(0, count - 1, min(CHANNELS, count)).round().astype(int)).tolist()
+    return places
 
 
 def _channel(fitted: Fitted, c: int) -> str:

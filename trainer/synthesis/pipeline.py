@@ -23,7 +23,7 @@ from trainer.synthesis.gaussian import Gaussian
 from trainer.synthesis.generator import Generator
 from trainer.synthesis.lesson import Lesson, Windows, lesson_of, possible, runs
 from trainer.synthesis.quality import Quality, faults_of_quality, judge, told_apart
-from trainer.synthesis.recipe import Manifest, Recipe, graph_of
+from trainer.synthesis.recipe import GRID, Manifest, Recipe, encoder_graph_of, graph_of, quantiles_of
 from trainer.synthesis.sampler import BLOCK, LEAD, TAIL, Sampler
 from trainer.synthesis.settings import SynthSettings
 from trainer.synthesis.variational import LENGTH, Plan, fit_variational
@@ -36,6 +36,9 @@ STRETCHES, EVERY = 21, 3
 
 #: Readings that are made to be compared.
 COMPARED = 12 * BLOCK
+
+#: Number of the stream by which what a generator makes is put right: no sample has it.
+LEVELLED = 1 << 31
 
 #: How often a game that was lost is begun anew, each time at half the rates.
 AGAIN = 2
@@ -68,7 +71,8 @@ def fit_generator(
         raise DataError(f"too few windows of {settings.window} readings to compare: {len(real)}; take longer data")
     torch.manual_seed(settings.seed)
     size = (len(lesson.varying), lesson.clock.size, settings.hidden)
-    generators, course = _generators(lesson, size, known, settings, say)
+    encoder = Encoder(*size)
+    generators, course = _generators(lesson, encoder, size, known, settings, say)
     recipes = {name: _recipe(lesson, name, generator, settings) for name, generator in generators.items()}
     made = {"gaussian": Gaussian.of(known).drawn(len(real), settings.seed)}
     made |= {name: _made(recipe, lesson, settings) for name, recipe in recipes.items()}
@@ -83,7 +87,8 @@ def fit_generator(
     say(f"the generator is the {name}")
     chosen = recipes[name]
     manifest = chosen.manifest.model_copy(update={"quality": quality})
-    return Fitted(replace(chosen, manifest=manifest), real, made, course)
+    inverse = encoder_graph_of(encoder, size[0], size[1], LENGTH) if size[0] else b""
+    return Fitted(replace(chosen, manifest=manifest, encoder=inverse), real, made, course)
 
 
 def _split(table: Table) -> tuple[Table, Table]:
@@ -110,10 +115,10 @@ def _windows(lesson: Lesson, length: int) -> Floats:
 
 
 def _generators(
-    lesson: Lesson, size: tuple[int, int, int], known: Floats, settings: SynthSettings, say: Say
+    lesson: Lesson, encoder: Encoder, size: tuple[int, int, int], known: Floats, settings: SynthSettings, say: Say
 ) -> tuple[dict[str, Generator], Course | None]:
     channels, context, hidden = size
-    generator, encoder = Generator(*size), Encoder(*size)
+    generator = Generator(*size)
     if channels == 0:
         return {"vae": generator}, None
     say(f"learns from {sum(len(s.times) for s in lesson.stretches)} readings, {channels} channels that vary")
@@ -153,7 +158,10 @@ def _recipe(lesson: Lesson, name: str, generator: Generator, settings: SynthSett
         "stop_ns": max(int(s.times[-1]) for s in lesson.stretches),
         "readings": sum(len(s.times) for s in lesson.stretches), "window": settings.window, "quality": {},
     })  # fmt: skip
-    return Recipe(manifest, graph, lesson.marginals)
+    raw = Recipe(manifest, graph, lesson.marginals, np.zeros((len(lesson.groups), 0, len(GRID)), np.float32))
+    sampler = Sampler(raw, settings.seed + 1)
+    made = [sampler.scores(LEVELLED, group, manifest.start_ns, COMPARED) for group in range(len(lesson.groups))]
+    return replace(raw, quantiles=np.stack([quantiles_of(scores) for scores in made]))
 
 
 def _made(recipe: Recipe, lesson: Lesson, settings: SynthSettings) -> Floats:

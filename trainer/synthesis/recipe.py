@@ -1,4 +1,4 @@
-"""A generator as a folder: ``generator.json``, ``generator.onnx``, ``marginals.npz``, ``report.html``. No pickle."""
+"""A generator as a folder: ``generator.json``, two graphs (ONNX), ``marginals.npz``, ``report.html``. No pickle."""
 
 from __future__ import annotations
 
@@ -13,21 +13,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from scipy.special import ndtr
+from torch import Tensor, nn
 
 from detector.adapters import folder
 from schemas.errors import ModelError
 from trainer.export import exported
 from trainer.synthesis.clock import Clock
+from trainer.synthesis.encoder import Encoder
 from trainer.synthesis.generator import STRIDES, Generator, Noise
 from trainer.synthesis.marginals import Marginal, readings_of
 from trainer.synthesis.quality import Quality
 
-MANIFEST, GRAPH, MARGINALS = "generator.json", "generator.onnx", "marginals.npz"
+MANIFEST, GRAPH, ENCODER, MARGINALS = "generator.json", "generator.onnx", "encoder.onnx", "marginals.npz"
 
 #: Of the graph, in order.
 INPUTS = ("coarse", "middle", "fine", "own", "context")
 
 Floats = NDArray[np.float32]
+
+#: Normal scores at which what the graph makes is put right: beyond them a sample says too little.
+GRID = np.linspace(-3, 3, 61)
 
 
 class Manifest(BaseModel):
@@ -61,6 +67,12 @@ class Recipe:
     """The generator as ONNX; empty where no channel varies."""
     marginals: tuple[tuple[Marginal, ...], ...]
     """Of each group, of each channel."""
+    quantiles: Floats
+    """``[G, V, K]``: the scores that the graph makes, at ``GRID`` of a normal distribution: of each group, of each
+    channel that varies.
+    """
+    encoder: bytes = b""
+    """Windows to the noise that they would have been made from, as ONNX; empty where no channel varies."""
 
     @property
     def clock(self) -> Clock:
@@ -68,8 +80,27 @@ class Recipe:
         return Clock(self.manifest.daily, self.manifest.weekly, len(self.manifest.groups))
 
     def values(self, scores: Floats, group: int) -> Floats:
-        """Readings ``[n, C]`` of normal scores ``[n, V]``."""
-        return readings_of(scores, self.marginals[group], self.manifest.varying, self.manifest.same_as)
+        """Readings ``[n, C]`` of what the graph made ``[n, V]``."""
+        columns = [levelled(scores[:, v], own) for v, own in enumerate(self.quantiles[group])]
+        normal = np.stack(columns, axis=1) if columns else scores
+        return readings_of(normal, self.marginals[group], self.manifest.varying, self.manifest.same_as)
+
+
+def quantiles_of(scores: Floats) -> Floats:
+    """``[V, K]`` of made scores ``[n, V]``."""
+    found: Floats = np.quantile(scores, ndtr(GRID), axis=0).T.astype(np.float32)
+    return found
+
+
+def levelled(scores: Floats, quantiles: Floats) -> Floats:
+    """Made scores ``[n]`` with the distribution that measured ones have.
+
+    A network is nearly right about that; what is nearly right of a channel with few values, or hard ends, is wrong.
+    """
+    low, high = quantiles[0], quantiles[-1]
+    inner = np.interp(scores, quantiles, GRID)
+    found: Floats = (inner + np.minimum(scores - low, 0) + np.maximum(scores - high, 0)).astype(np.float32)
+    return found
 
 
 def graph_of(generator: Generator, channels: int, context: int, length: int) -> bytes:
@@ -78,6 +109,25 @@ def graph_of(generator: Generator, channels: int, context: int, length: int) -> 
     example = [*Noise.drawn(2, length, channels), torch.zeros(2, context, length)]
     kept = len(example) - (context == 0)
     return exported(generator, example[:kept], list(INPUTS[:kept]), ["scores"])
+
+
+def encoder_graph_of(encoder: Encoder, channels: int, context: int, length: int) -> bytes:
+    """The ONNX file's bytes: normal scores ``[B, V, length]`` and context to means, coarse to fine."""
+    return exported(
+        _Means(encoder), [torch.zeros(2, channels, length), torch.zeros(2, context, length)][: 1 + (context > 0)],
+        ["x", "context"][: 1 + (context > 0)], list(INPUTS[:3]),
+    )  # fmt: skip
+
+
+class _Means(nn.Module):
+    """The posteriors' means."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
+        return tuple(posterior.mean for posterior in self.encoder(x, x[:, :0] if context is None else context))
 
 
 def check_target(path: str | Path) -> None:
@@ -89,13 +139,14 @@ def write_recipe(recipe: Recipe, path: str | Path, extra: Mapping[str, bytes]) -
     """Write a generator folder, replacing the one that is there; ``extra``: further files by name."""
     check_target(path)
     buffer = io.BytesIO()
-    arrays: dict[str, NDArray[np.float64] | NDArray[np.bool_]] = {}
+    arrays: dict[str, NDArray[np.float64] | NDArray[np.bool_] | Floats] = {}
     for g, group in enumerate(recipe.marginals):
         for c, marginal in enumerate(group):
             arrays |= {f"values-{g}-{c}": marginal.values, f"shares-{g}-{c}": marginal.shares}
             arrays[f"steps-{g}-{c}"] = np.array(marginal.steps)
+    arrays["quantiles"] = recipe.quantiles
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    files = {GRAPH: recipe.graph, MARGINALS: buffer.getvalue(), **extra}
+    files = {GRAPH: recipe.graph, ENCODER: recipe.encoder, MARGINALS: buffer.getvalue(), **extra}
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     manifest = recipe.manifest.model_copy(update={"files": hashes})
     folder.write_files(Path(path).resolve(), {**files, MANIFEST: manifest.model_dump_json(indent=2).encode() + b"\n"})
@@ -112,7 +163,7 @@ def read_recipe(path: str | Path) -> Recipe:
         raise ModelError(f"{place / MANIFEST} cannot be read: {error.strerror or error}") from error
     except ValidationError as error:
         raise ModelError(f"{place / MANIFEST} is no generator's: {error.errors()[0]['msg']}") from error
-    graph, packed = (_whole_file(place, name, manifest) for name in (GRAPH, MARGINALS))
+    graph, encoder, packed = (_whole_file(place, name, manifest) for name in (GRAPH, ENCODER, MARGINALS))
     try:
         with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
             marginals = tuple(
@@ -122,9 +173,10 @@ def read_recipe(path: str | Path) -> Recipe:
                 )
                 for g in range(len(manifest.groups))
             )
+            quantiles = arrays["quantiles"]
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{place / MARGINALS} cannot be read: {error}") from error
-    return Recipe(manifest, graph, marginals)
+    return Recipe(manifest, graph, marginals, quantiles, encoder)
 
 
 def _whole_file(place: Path, name: str, manifest: Manifest) -> bytes:

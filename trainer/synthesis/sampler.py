@@ -74,23 +74,38 @@ class Sampler:
         ]
         return np.concatenate([times for times, _ in parts]), np.concatenate([values[0] for _, values in parts])
 
+    def scores(self, stream: int, group: int, start_ns: int, length: int) -> Floats:
+        """What the graph makes of one stream ``[n, V]``, in whole blocks."""
+        return np.concatenate([self._scores([stream], group, start_ns, block)[0] for block in range(length // BLOCK)])
+
     def _block(self, streams: Sequence[int], group: int, start_ns: int, block: int) -> Floats:
         """``[S, BLOCK, C]``."""
-        if self._session is None:
-            scores = np.zeros((len(streams), BLOCK, 0), np.float32)
-        else:
-            V, interval = len(self.recipe.manifest.varying), self.recipe.manifest.interval_ns
-            given = [np.stack(parts) for parts in zip(*(self._noise(s, block, V) for s in streams), strict=True)]
-            moments = start_ns + interval * np.arange(block * BLOCK - LEAD, (block + 1) * BLOCK + TAIL)
-            context = self.recipe.clock.context(moments, group).T
-            given.append(np.repeat(context[None], len(streams), axis=0))
-            fed = {name: array for name, array in zip(INPUTS, given, strict=True) if array.shape[1]}
-            made: Floats = self._session.run(None, fed)[0]  # [S, V, LEAD + BLOCK + TAIL]
-            scores = made[:, :, LEAD : LEAD + BLOCK].transpose(0, 2, 1)
-        return np.stack([self.recipe.values(own, group) for own in scores])
+        return np.stack([self.recipe.values(own, group) for own in self._scores(streams, group, start_ns, block)])
 
-    def _noise(self, stream: int, block: int, channels: int) -> list[Floats]:
+    def _scores(self, streams: Sequence[int], group: int, start_ns: int, block: int) -> Floats:
+        """``[S, BLOCK, V]``."""
+        if self._session is None:
+            return np.zeros((len(streams), BLOCK, 0), np.float32)
+        noise = [np.stack(parts) for parts in zip(*(self.noise(s, block) for s in streams), strict=True)]
+        moments = start_ns + self.recipe.manifest.interval_ns * np.arange(
+            block * BLOCK - LEAD, (block + 1) * BLOCK + TAIL
+        )
+        context = self.recipe.clock.context(moments, group).T
+        return self.made(noise, np.repeat(context[None], len(streams), axis=0))
+
+    def made(self, noise: Sequence[Floats], context: Floats) -> Floats:
+        """What the graph makes of noise ``[S, N, …]`` of each rate and context ``[S, K, …]``: scores ``[S, BLOCK, V]``.
+
+        Both are of LEAD + BLOCK + TAIL readings.
+        """
+        assert self._session is not None
+        fed = {name: array for name, array in zip(INPUTS, [*noise, context], strict=True) if array.shape[1]}
+        made: Floats = self._session.run(None, fed)[0]  # [S, V, LEAD + BLOCK + TAIL]
+        return made[:, :, LEAD : LEAD + BLOCK].transpose(0, 2, 1)
+
+    def noise(self, stream: int, block: int) -> list[Floats]:
         """For LEAD + BLOCK + TAIL readings around a block, ``[N, n]`` of each rate."""
+        channels = len(self.recipe.manifest.varying)
         near = [self._draws(stream, b, channels) for b in (block - 1, block, block + 1)]
         whole = []
         for rate, stride in enumerate([*STRIDES, 1]):

@@ -10,7 +10,15 @@ from schemas.errors import SettingsError
 from schemas.moment import parse_time
 from trainer import synth_stream
 from trainer.console import say
-from trainer.synthesis.asked import add_faults, add_made, asked_faults, asked_sampler, asked_start, count
+from trainer.synthesis.asked import (
+    add_faults,
+    add_made,
+    asked_faults,
+    asked_image_sampler,
+    asked_sampler,
+    asked_start,
+    count,
+)
 from trainer.synthesis.settings import SynthSettings
 
 EXITS = "Exit codes: 0 done; 2 something must be changed first; 1 a bug or a generator of no use."
@@ -30,15 +38,18 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "readings of another time and a Gaussian; one that copies, or makes always the same, is refused.",
     )  # fmt: skip
     fit.add_argument(
-        "data", nargs="+", metavar="DATA", help="normal readings: PATH, STREAM=PATH or kafka://HOST:PORT/TOPIC"
+        "data",
+        nargs="+",
+        metavar="DATA",
+        help="normal readings: PATH, STREAM=PATH or kafka://HOST:PORT/TOPIC; images: an .npz or a folder",
     )
     fit.add_argument("--out", required=True, metavar="GEN", help="folder to write; another generator is replaced")
     add_flags(fit, SynthSettings)
     fit.set_defaults(command=_fit)
     sample = parts.add_parser(
-        "sample", help="make readings", epilog=EXITS,
-        description="Makes readings and writes them to a file, CSV, CSV.gz or Parquet by its name. The same seed makes "
-        "the same readings.",
+        "sample", help="make readings, or images", epilog=EXITS,
+        description="Makes readings and writes them to a file, CSV, CSV.gz or Parquet by its name; images to an .npz. "
+        "The same seed makes the same ones.",
     )  # fmt: skip
     sample.add_argument("generator", metavar="GEN", help="folder of a generator")
     sample.add_argument("--length", required=True, type=count, metavar="N", help="readings of each stream")
@@ -60,9 +71,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Draws what a generator makes between two seeds, or between two windows of measured readings.",
     )  # fmt: skip
     interpolate.add_argument("generator", metavar="GEN", help="folder of a generator")
-    interpolate.add_argument(
-        "ends", nargs=2, metavar="END", help="a seed, or TIME of a window of --data"
-    )
+    interpolate.add_argument("ends", nargs=2, metavar="END", help="a seed, or TIME of a window of --data")
     interpolate.add_argument("--out", required=True, metavar="PAGE", help="page to write, HTML")
     interpolate.add_argument("--data", metavar="DATA", help="measured readings of one stream: a file")
     interpolate.add_argument("--steps", type=_steps, default=7, metavar="N", help="pictures, ends included; default 7")
@@ -78,13 +87,16 @@ def _steps(text: str) -> int:
 
 
 def _fit(namespace: argparse.Namespace) -> int:
-    from trainer.data import load, read_catalogue
+    from detector.adapters.images import are_images
+    from trainer.data import load, read_catalogue, topic_of
     from trainer.synthesis.page import PAGE_FILE, render
     from trainer.synthesis.pipeline import fit_generator
     from trainer.synthesis.recipe import check_target, write_recipe
 
     settings = SynthSettings.load(given(namespace, SynthSettings), namespace.config)
     check_target(namespace.out)  # before half an hour of fitting, not after
+    if topic_of(namespace.data) is None and are_images(namespace.data):
+        return _fit_images(namespace, settings)
     catalogue = None if settings.channels is None else read_catalogue(settings.channels)
     fitted = fit_generator(load(namespace.data, settings, catalogue), settings, say, catalogue)
     write_recipe(fitted.recipe, namespace.out, {PAGE_FILE: render(fitted).encode()})
@@ -93,7 +105,46 @@ def _fit(namespace: argparse.Namespace) -> int:
     return 0
 
 
+def _fit_images(namespace: argparse.Namespace, settings: SynthSettings) -> int:
+    from detector.adapters.images import read_images
+    from detector.adapters.pillow import require_pillow
+    from trainer.synthesis.page import PAGE_FILE
+
+    require_pillow("a generator of images")
+    from trainer.synthesis.images.page import render
+    from trainer.synthesis.images.pipeline import fit_image_generator
+    from trainer.synthesis.images.recipe import write_image_recipe
+
+    fitted = fit_image_generator(read_images(namespace.data, settings.stream), settings, say)
+    write_image_recipe(fitted.recipe, namespace.out, {PAGE_FILE: render(fitted).encode()})
+    manifest = fitted.recipe.manifest
+    print(f"{namespace.out}: {manifest.model} generator of images of {manifest.frame}")
+    return 0
+
+
 def _sample(namespace: argparse.Namespace) -> int:
+    from trainer.synthesis.recipe import is_of_images
+
+    if is_of_images(namespace.generator):
+        return _sample_images(namespace)
+    return _sample_readings(namespace)
+
+
+def _sample_images(namespace: argparse.Namespace) -> int:
+    from trainer.synthesis.images.output import write_images
+
+    sampler = asked_image_sampler(namespace)
+    manifest = sampler.recipe.manifest
+    faults = asked_faults(namespace, manifest.interval_ns, namespace.each * len(manifest.groups))
+    start = asked_start(namespace, manifest.start_ns)
+    told = write_images(sampler, namespace.each, namespace.length, start, faults, namespace.out, namespace.truth)
+    said = f", {told} faults" if faults else ""
+    streams = _streams(namespace.each * len(manifest.groups))
+    print(f"{namespace.out}: {namespace.length} images of {streams}{said}")
+    return 0
+
+
+def _sample_readings(namespace: argparse.Namespace) -> int:
     from trainer.synthesis.feed import Feed
     from trainer.synthesis.output import writing
     from trainer.synthesis.planted import Told, asked_and_told, text_of

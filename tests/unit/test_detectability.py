@@ -50,7 +50,7 @@ def test_the_larger_a_fault_the_more_it_is_caught() -> None:
     assert shift is not None
     assert shift.smallest is not None
     assert shift.smallest.size <= 4
-    smallest, largest = (sum(kind.levels[n].caught for kind in seen().kinds) for n in (0, -1))
+    smallest, largest = (sum(kind.levels[n].share for kind in seen().kinds) for n in (0, -1))
     assert smallest < largest
     assert [one.channel for one in seen().channels] == ["c0", "c1", "c2", "c3"][:CHANNELS]
 

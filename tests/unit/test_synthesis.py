@@ -22,7 +22,7 @@ from trainer.faults import KINDS
 from trainer.synthesis import game
 from trainer.synthesis.clock import Clock
 from trainer.synthesis.critic import Critic
-from trainer.synthesis.game import LEAST_VARIETY, MADE, MOST_GAP, SEEN, WATCHED, Course, Game, Rules, _lost
+from trainer.synthesis.game import LEAST_VARIETY, MOST_GAP, WATCHED, Course, Game, Rules, _lost
 from trainer.synthesis.gaussian import Gaussian
 from trainer.synthesis.generator import Generator
 from trainer.synthesis.interpolation import SHOWN, between, of_seed, of_window
@@ -33,6 +33,7 @@ from trainer.synthesis.planted import spoil
 from trainer.synthesis.quality import faults_of_quality, judge
 from trainer.synthesis.recipe import read_recipe, write_recipe
 from trainer.synthesis.sampler import BLOCK, Sampler, Styles
+from trainer.synthesis.seen import MADE, SEEN, draw_of
 from trainer.synthesis.settings import SynthSettings
 from trainer.synthesis.variational import LENGTH
 
@@ -229,7 +230,9 @@ def test_a_game_that_diverges_leaves_the_weights_of_before() -> None:
     generator = Generator(2, lesson.clock.size, 8)
     before = {name: value.clone() for name, value in generator.state_dict().items()}
     critic = Critic(2, lesson.clock.size, 8, SEEN)
-    course = Game(generator, critic, Windows(lesson, MADE), Rules(50, 8, 1, math.inf, 1e-3, 60)).play(lambda _: 0.5)
+    course = Game(generator, critic, draw_of(Windows(lesson, MADE)), Rules(50, 8, 1, math.inf, 1e-3, 60)).play(
+        lambda _: 0.5
+    )
     assert course.lost is not None
     assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
 
@@ -245,7 +248,7 @@ def test_the_best_of_a_game_is_kept_and_it_ends_when_it_gets_no_better(monkeypat
         seen.append({name: value.clone() for name, value in one.state_dict().items()})
         return 0.1 if len(seen) == 3 else 0.4
 
-    course = Game(generator, critic, Windows(lesson, MADE), Rules(50, 8, 1, 1e-3, 1e-3, 60)).play(look)
+    course = Game(generator, critic, draw_of(Windows(lesson, MADE)), Rules(50, 8, 1, 1e-3, 1e-3, 60)).play(look)
     assert course.lost is None
     assert course.told_apart == [0.4, 0.4, 0.1] + [0.4] * game.PATIENCE
     assert len(course.gap) == 2 * (2 + game.PATIENCE)

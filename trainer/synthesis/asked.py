@@ -12,6 +12,7 @@ from schemas.promise import DAY_S, Promise
 
 if TYPE_CHECKING:
     from trainer.faults import Kind
+    from trainer.synthesis.images.sampler import ImageSampler
     from trainer.synthesis.planted import Faults
     from trainer.synthesis.sampler import Sampler
 
@@ -76,6 +77,16 @@ def asked_sampler(namespace: argparse.Namespace) -> Sampler:
 
     styles = Styles(namespace.coarse, namespace.middle, namespace.fine)
     return Sampler(read_recipe(namespace.generator), namespace.seed, styles)
+
+
+def asked_image_sampler(namespace: argparse.Namespace) -> ImageSampler:
+    """Of the generator of images that was named. Raises ModelError."""
+    from trainer.synthesis.images.recipe import read_image_recipe
+    from trainer.synthesis.images.sampler import ImageSampler
+    from trainer.synthesis.sampler import Styles
+
+    styles = Styles(namespace.coarse, namespace.middle, namespace.fine)
+    return ImageSampler(read_image_recipe(namespace.generator), namespace.seed, styles)
 
 
 def asked_start(namespace: argparse.Namespace, usual_ns: int) -> int:

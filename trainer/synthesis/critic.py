@@ -34,12 +34,12 @@ class Critic(nn.Module):
         h = torch.cat([x, context], 1)  # [B, C + K, T]
         for layer in self.layers:
             h = leaky_relu(layer(h), 0.2)  # [B, H, T / 4] in the end
-        h = torch.cat([h.flatten(1), _variety(x)], 1)  # [B, 2·H·T / 4 + 1]
+        h = torch.cat([h.flatten(1), variety(x)], 1)  # [B, 2·H·T / 4 + 1]
         real: Tensor = self.real(leaky_relu(self.last(h), 0.2))[:, 0]  # [B]
         return real
 
 
-def _variety(x: Tensor) -> Tensor:
+def variety(x: Tensor) -> Tensor:
     """Mean standard deviation of the values over the windows of each group of a batch, ``[B, 1]``."""
     groups = x.reshape(GROUP, -1, *x.shape[1:]) if len(x) % GROUP == 0 else x[None]
     spread = (groups.var(0, unbiased=False) + 1e-8).sqrt().flatten(1).mean(1)  # [B / GROUP]

@@ -49,7 +49,7 @@ class Feed:
 
     def __init__(self, sampler: Sampler, each: int, start_ns: int, faults: Faults | None = None) -> None:
         manifest = sampler.recipe.manifest
-        self.names = tuple(_name(pattern, n, each) for pattern in manifest.groups for n in range(each))
+        self.names = tuple(name_of(pattern, n, each) for pattern in manifest.groups for n in range(each))
         self.channels = manifest.channels
         self._sampler, self._each, self._start_ns, self._faults = sampler, each, start_ns, faults
         self._scales = [_scale(sampler, group) for group in range(len(manifest.groups))]
@@ -96,7 +96,7 @@ class Feed:
         return Stretch(times, np.concatenate(parts), tuple(told), asked)
 
 
-def _name(pattern: str, number: int, each: int) -> str:
+def name_of(pattern: str, number: int, each: int) -> str:
     """Of a made stream: its group's pattern, the first star of which is a number."""
     if "*" not in pattern:
         return pattern if each == 1 else f"{pattern}-{number + 1}"

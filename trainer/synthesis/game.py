@@ -18,22 +18,17 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from trainer.synthesis.critic import GROUP, Critic
-from trainer.synthesis.generator import AFTER, BEFORE, STRIDES, Generator, Noise
-from trainer.synthesis.lesson import Windows
-
-#: Readings of a window that the critic sees, and that are made for it.
-SEEN = 64
-MADE = 4 * STRIDES[0]
+from trainer.synthesis.critic import GROUP
 
 #: Deviation of the noise that both kinds of windows get, normal scores.
-DITHER = 0.1
+DITHER = 0.05
 
 #: Share of the weights' mean that stays in a step.
 KEEPS = 0.998
@@ -46,7 +41,24 @@ LOOK, PATIENCE = 500, 5
 
 #: The critic has won where its gap (real minus made, in the mean of WATCHED steps) stays above this; 2 is all that the
 #: hinge asks for. The generator has collapsed where its windows differ by less than this share of how real ones do.
-MOST_GAP, LEAST_VARIETY = 1.9, 0.3
+MOST_GAP, LEAST_VARIETY = 6.0, 0.3
+
+
+G = TypeVar("G", bound=nn.Module)
+
+
+class Seen(NamedTuple):
+    """What the critic sees of a batch: axes are those of its own kind of data, B first."""
+
+    made: Tensor
+    context: Tensor
+    real: Tensor
+    real_context: Tensor
+
+
+#: A generator's batch of so many, and as many measured ones of other moments than the made ones: that of the same
+#: moment would be an answer.
+Draw = Callable[[nn.Module, int], Seen]
 
 
 @dataclass(frozen=True)
@@ -81,18 +93,18 @@ class Course:
         return len(self.told_apart) - 1 - int(np.argmin(self.told_apart)) if self.told_apart else 0
 
 
-class Game:
+class Game(Generic[G]):
     """A generator against a critic."""
 
-    def __init__(self, generator: Generator, critic: Critic, windows: Windows, rules: Rules) -> None:
+    def __init__(self, generator: G, critic: nn.Module, draw: Draw, rules: Rules) -> None:
         if rules.batch % GROUP:
             raise ValueError(f"a batch of {rules.batch} is no multiple of {GROUP}")
-        self.generator, self.critic, self.windows, self.rules = generator, critic, windows, rules
+        self.generator, self.critic, self.rules, self._draw = generator, critic, rules, draw
         self.mean = copy.deepcopy(generator)
         self._moves = torch.optim.Adam(generator.parameters(), lr=rules.rate, betas=(0.0, 0.9))
         self._judges = torch.optim.Adam(critic.parameters(), lr=rules.critic_rate, betas=(0.0, 0.9))
 
-    def play(self, look: Callable[[Generator], float], say: Callable[[str], None] = lambda _: None) -> Course:
+    def play(self, look: Callable[[G], float], say: Callable[[str], None] = lambda _: None) -> Course:
         """Until it does not become better, or is lost; then ``generator`` has the best weights.
 
         ``look``: by how much what a generator makes is told from what was learned.
@@ -119,19 +131,9 @@ class Game:
         self.generator.load_state_dict(kept)
         return course
 
-    def _made(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(made windows, measured windows ``[B, C, SEEN]``, their context ``[B, K, SEEN]``)."""
-        real, context = self.windows.drawn(count)  # [B, C, MADE]
-        made = self.generator(*Noise.drawn(count, MADE, real.shape[1]), context)
-        start = BEFORE + int(torch.randint(MADE - AFTER - BEFORE - SEEN + 1, ()))
-        seen = slice(start, start + SEEN)
-        # measured windows of other moments than the made ones: that of the same moment is no answer
-        others, at = self.windows.drawn(count)
-        return made[:, :, seen], context[:, :, seen], others[:, :, seen], at[:, :, seen]
-
     def _judge(self) -> tuple[float, float]:
         with torch.no_grad():
-            made, context, real, at = self._made(self.rules.batch)
+            made, context, real, at = self._draw(self.generator, self.rules.batch)
         on_real, on_made = self.critic(_dithered(real), at), self.critic(_dithered(made), context)
         loss = relu(1 - on_real).mean() + relu(1 + on_made).mean()
         self._judges.zero_grad()
@@ -141,7 +143,7 @@ class Game:
         return float((on_real.mean() - on_made.mean()).detach()), float(variety)
 
     def _move(self) -> None:
-        made, context, _, _ = self._made(self.rules.batch)
+        made, context, _, _ = self._draw(self.generator, self.rules.batch)
         loss = -self.critic(_dithered(made), context).mean()
         self._moves.zero_grad()
         loss.backward()

@@ -84,7 +84,7 @@ def lesson_of(table: Table, patterns: Sequence[str] = ("*",)) -> Lesson:
     Raises DataError where there is too little, or a stream is of no group.
     """
     by_stream = rows_by_stream(table)
-    groups = {stream: _group(stream, patterns) for stream in by_stream}
+    groups = {stream: group_of(stream, patterns) for stream in by_stream}
     interval = interval_of(table, by_stream)
     stretches = [
         stretch for stream, rows in by_stream.items() for stretch in _stretches(table, rows, interval, groups[stream])
@@ -103,7 +103,8 @@ def lesson_of(table: Table, patterns: Sequence[str] = ("*",)) -> Lesson:
     )  # fmt: skip
 
 
-def _group(stream: str, patterns: Sequence[str]) -> int:
+def group_of(stream: str, patterns: Sequence[str]) -> int:
+    """Number of the first pattern that fits. Raises DataError where none does."""
     for number, pattern in enumerate(patterns):
         if fnmatchcase(stream, pattern):
             return number
@@ -156,7 +157,11 @@ class Windows:
         context = np.concatenate([lesson.clock.context(s.times, s.group) for s in long])
         ends = np.cumsum([len(s.times) for s in long])
         starts = [np.arange(end - len(s.times), end - length + 1) for s, end in zip(long, ends, strict=True)]
-        self.length = length
+        self.length, self._lesson = length, lesson
+        self._atoms = [
+            [tuple(map(torch.from_numpy, group[c].atoms)) if group[c].steps else None for c in lesson.varying]
+            for group in lesson.marginals
+        ]
         self._scores, self._context = (torch.from_numpy(a) for a in (scores, context))
         self._starts = torch.from_numpy(np.concatenate(starts))
 
@@ -165,3 +170,21 @@ class Windows:
         chosen = self._starts[torch.randint(len(self._starts), (count,))]
         rows = chosen[:, None] + torch.arange(self.length)
         return self._scores[rows].transpose(1, 2), self._context[rows].transpose(1, 2)
+
+    def snapped(self, made: Tensor, context: Tensor) -> Tensor:
+        """Made scores ``[B, V, T]`` at ``context`` ``[B, K, T]``, those of a stepwise channel at the nearest value's.
+
+        Gradients go through as if nothing had happened (Bengio et al., "Estimating or propagating gradients through
+        stochastic neurons", 2013): so what is judged is what will be sampled, the steps and the rests between them.
+        """
+        groups = len(self._atoms)
+        of_window = context[:, -groups:, 0].argmax(1) if groups > 1 else torch.zeros(len(made), dtype=torch.int64)
+        with torch.no_grad():
+            snapped = made.clone()
+            for number, group in enumerate(self._atoms):
+                rows = torch.nonzero(of_window == number)[:, 0]
+                for v, atoms in enumerate(group):
+                    if atoms is not None and len(rows):
+                        edges, scores = atoms
+                        snapped[rows, v] = scores[torch.bucketize(made[rows, v].contiguous(), edges)]
+        return made + (snapped - made).detach()

@@ -64,6 +64,11 @@ class Marginal:
         cut: Floats = np.clip(ndtri(share), -FARTHEST, FARTHEST).astype(np.float32)
         return cut
 
+    @property
+    def atoms(self) -> tuple[Floats, Floats]:
+        """(edges ``[K - 1]`` between them, normal scores ``[K]``) of a stepwise channel's values."""
+        return ndtri(self.shares[:-1]).astype(np.float32), self.scores(self.values.astype(np.float32))
+
     def back(self, scores: Floats) -> Floats:
         """Values of normal scores ``[…]``."""
         if self.steps:

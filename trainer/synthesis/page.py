@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,9 @@ from detector.page.document import page
 from detector.page.text import table
 from schemas.moment import format_time
 from trainer.page.charts import COLOURS, drawing, short, svg
-from trainer.synthesis.game import LOOK
+from trainer.synthesis.game import LOOK, Course
 from trainer.synthesis.pipeline import Fitted
+from trainer.synthesis.quality import Quality
 
 PAGE_FILE = "report.html"
 
@@ -51,22 +52,16 @@ def _body(fitted: Fitted) -> Iterator[str]:
         "generator of fifty windows has a fine precision. The first row is what is possible, the last one what is "
         "cheap.</p>"
     )
-    yield _measures(fitted)
+    yield measures(manifest.quality)
     for c in _shown(fitted):
         yield f"<h3>{html.escape(manifest.channels[c])}</h3>"
         yield _channel(fitted, c)
     if fitted.course is not None:
-        yield "<h2>The game</h2>"
-        yield (
-            "<p>Told apart: by classifiers, what is made from what was learned; the best one was kept. Gap: how much "
-            "more real measured windows look to the critic than made ones. Variety: how much made windows differ, in "
-            "units of how much measured ones do.</p>"
-        )
-        yield _game(fitted)
+        yield from game(fitted.course)
 
 
-def _measures(fitted: Fitted) -> str:
-    quality = fitted.recipe.manifest.quality
+def measures(quality: Mapping[str, Quality]) -> str:
+    """The table of measures, and what they are."""
     head = [
         "",
         "told apart",
@@ -127,10 +122,15 @@ def _channel(fitted: Fitted, c: int) -> str:
         return svg(figure)
 
 
-def _game(fitted: Fitted) -> str:
-    assert fitted.course is not None
+def game(course: Course) -> Iterator[str]:
+    """How the game went."""
+    yield "<h2>The game</h2>"
+    yield (
+        "<p>Told apart: by classifiers, what is made from what was learned; the best one was kept. Gap: how much more "
+        "real measured data look to the critic than made ones. Variety: how much made data differ, in units of how "
+        "much measured ones do.</p>"
+    )
     with drawing(1.9) as figure:
-        course = fitted.course
         ends = np.minimum(LOOK * np.arange(len(course.told_apart)), len(course.gap))
         steps = np.arange(1, len(course.gap) + 1)
         drawn = (
@@ -141,7 +141,7 @@ def _game(fitted: Fitted) -> str:
             ax.plot(at, values, color=COLOURS[0])
             ax.set_title(title)
             ax.set_xlabel("step")
-        return svg(figure)
+        yield svg(figure)
 
 
 def _smooth(values: list[float]) -> NDArray[np.float64]:

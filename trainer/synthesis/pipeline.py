@@ -5,7 +5,6 @@ Every third of some twenty stretches of time is kept out of the fits, and what i
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,17 +13,19 @@ import torch
 from numpy.typing import NDArray
 
 from detector.adapters.files import Table
-from schemas.errors import DataError, ResidualError
+from schemas.errors import DataError
 from schemas.manifest import Channel
+from trainer.synthesis.choice import check_enough, chosen
 from trainer.synthesis.critic import Critic
 from trainer.synthesis.encoder import Encoder
-from trainer.synthesis.game import MADE, SEEN, Course, Game, Rules
-from trainer.synthesis.gaussian import Gaussian
+from trainer.synthesis.game import Course
 from trainer.synthesis.generator import Generator
 from trainer.synthesis.lesson import Lesson, Windows, lesson_of, possible, runs
-from trainer.synthesis.quality import Quality, faults_of_quality, judge, told_apart
+from trainer.synthesis.match import match
+from trainer.synthesis.quality import told_apart
 from trainer.synthesis.recipe import GRID, Manifest, Recipe, encoder_graph_of, graph_of, quantiles_of
 from trainer.synthesis.sampler import BLOCK, LEAD, TAIL, Sampler
+from trainer.synthesis.seen import MADE, SEEN, draw_of
 from trainer.synthesis.settings import SynthSettings
 from trainer.synthesis.variational import LENGTH, Plan, fit_variational
 
@@ -39,9 +40,6 @@ COMPARED = 12 * BLOCK
 
 #: Number of the stream by which what a generator makes is put right: no sample has it.
 LEVELLED = 1 << 31
-
-#: How often a game that was lost is begun anew, each time at half the rates.
-AGAIN = 2
 
 
 @dataclass(frozen=True)
@@ -64,34 +62,24 @@ def fit_generator(
 
     Raises DataError where there is too little, ResidualError where what was made is not fit for use.
     """
-    learned, held_out = _split(possible(table, catalogue))
+    learned, held_out = split(possible(table, catalogue))
     lesson, other = lesson_of(learned, settings.groups), lesson_of(held_out, settings.groups)
     real, known = (_windows(one, settings.window) for one in (other, lesson))
-    if min(len(real), len(known)) < 100:
-        raise DataError(f"too few windows of {settings.window} readings to compare: {len(real)}; take longer data")
+    check_enough(known, real, f"windows of {settings.window} readings")
     torch.manual_seed(settings.seed)
     size = (len(lesson.varying), lesson.clock.size, settings.hidden)
     encoder = Encoder(*size)
     generators, course = _generators(lesson, encoder, size, known, settings, say)
     recipes = {name: _recipe(lesson, name, generator, settings) for name, generator in generators.items()}
-    made = {"gaussian": Gaussian.of(known).drawn(len(real), settings.seed)}
-    made |= {name: _made(recipe, lesson, settings) for name, recipe in recipes.items()}
-    quality = {"real": judge(known, real, known, settings.seed, whole=False)}
-    for name, windows in made.items():
-        say(f"compares what {name} makes with what was measured")
-        quality[name] = judge(windows, real, known, settings.seed)
-    name = _better(quality) if settings.model == "auto" else settings.model
-    refused = faults_of_quality(quality[name], quality["real"])
-    if refused:
-        raise ResidualError(f"the generator is of no use ({name}): {'; '.join(refused)}: nothing was written")
-    say(f"the generator is the {name}")
-    chosen = recipes[name]
-    manifest = chosen.manifest.model_copy(update={"quality": quality})
+    windows = {name: _made(recipe, lesson, settings) for name, recipe in recipes.items()}
+    name, quality, made = chosen(windows, known, real, settings, say)
+    kept = recipes[name]
+    manifest = kept.manifest.model_copy(update={"quality": quality})
     inverse = encoder_graph_of(encoder, size[0], size[1], LENGTH) if size[0] else b""
-    return Fitted(replace(chosen, manifest=manifest, encoder=inverse), real, made, course)
+    return Fitted(replace(kept, manifest=manifest, encoder=inverse), real, made, course)
 
 
-def _split(table: Table) -> tuple[Table, Table]:
+def split(table: Table) -> tuple[Table, Table]:
     """(what is learned from, what it is compared with)."""
     times = table.times
     if not len(times) or times.min() == times.max():
@@ -127,25 +115,17 @@ def _generators(
     fit_variational(generator, encoder, windows, plan, say)
     if settings.model == "vae":
         return {"vae": generator}, None
-    shorter = Windows(lesson, MADE)
+    draw = draw_of(Windows(lesson, MADE))
 
     def look(player: Generator) -> float:
         """By how much what it makes is told from what it learned: what it is measured by has no part in the choice."""
         return max(told_apart(_made(_recipe(lesson, "gan", player, settings), lesson, settings), known, settings.seed))
 
-    for attempt in range(AGAIN + 1):
-        player, slower = copy.deepcopy(generator), 0.5**attempt
-        rules = Rules(
-            settings.game_steps, settings.batch, settings.critic_steps, settings.game_rate * slower,
-            settings.critic_rate * slower, settings.fit_limit,
-        )  # fmt: skip
-        course = Game(player, Critic(channels, context, hidden, SEEN), shorter, rules).play(look, say)
-        if course.lost is None:
-            return {"vae": generator, "gan": player}, course
-        say(f"the game is over: {course.lost}" + ("; begins anew, at half the rates" if attempt < AGAIN else ""))
-    if settings.model == "gan":
-        raise ResidualError(f"no game went well: {course.lost}; take --model vae or other rates: nothing was written")
-    return {"vae": generator}, course
+    def critic() -> Critic:
+        return Critic(channels, context, hidden, SEEN)
+
+    player, course = match(generator, critic, draw, look, settings, say)
+    return {"vae": generator} | ({} if player is None else {"gan": player}), course
 
 
 def _recipe(lesson: Lesson, name: str, generator: Generator, settings: SynthSettings) -> Recipe:
@@ -173,10 +153,3 @@ def _made(recipe: Recipe, lesson: Lesson, settings: SynthSettings) -> Floats:
         _, values = sampler.whole(group, group, manifest.start_ns, max(round(COMPARED * part), BLOCK))
         found.append(runs(values, settings.window)[:: max(settings.window // 2, 1)])
     return np.concatenate(found)
-
-
-def _better(quality: Mapping[str, Quality]) -> str:
-    """Of those that are of use, else of all, the one that is told from measured windows least."""
-    names = [name for name in ("gan", "vae") if name in quality]
-    fit = [name for name in names if not faults_of_quality(quality[name], quality["real"])] or names
-    return min(fit, key=lambda name: quality[name].discriminative)

@@ -83,8 +83,9 @@ class Scale:
 
 
 #: A generator that covers less of the real windows than this share of what real ones of another time cover has
-#: collapsed; one whose windows lie nearer to the training data than this, or so many of them do, has copied them.
-LEAST_RECALL, LEAST_DISTANCE, MOST_COPIED = 0.5, 0.5, 0.5
+#: collapsed; one of whose windows less than this share of real ones' lies among real ones has learned nothing; one
+#: whose windows lie nearer to the training data than this, or so many of them do, has copied them.
+LEAST_RECALL, LEAST_PRECISION, LEAST_DISTANCE, MOST_COPIED = 0.5, 0.1, 0.5, 0.5
 
 
 def faults_of_quality(made: Quality, real: Quality) -> list[str]:
@@ -92,6 +93,11 @@ def faults_of_quality(made: Quality, real: Quality) -> list[str]:
     found = []
     if made.recall < LEAST_RECALL * real.recall:
         found.append(f"it makes only some of what there is: recall {made.recall:.2f}, real data {real.recall:.2f}")
+    if made.precision < LEAST_PRECISION * real.precision:
+        found.append(
+            f"hardly anything that it makes is like what there is: precision {made.precision:.2f}, real data "
+            f"{real.precision:.2f}; take more --steps"
+        )
     if made.nearest < LEAST_DISTANCE or made.copied > MOST_COPIED:
         found.append(
             f"it copies what it learned from: {made.copied:.0%} of its windows lie nearer to a training window than "

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +35,9 @@ Floats = NDArray[np.float32]
 
 #: Normal scores at which what the graph makes is put right: beyond them a sample says too little.
 GRID = np.linspace(-3, 3, 61)
+
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class Manifest(BaseModel):
@@ -137,7 +141,6 @@ def check_target(path: str | Path) -> None:
 
 def write_recipe(recipe: Recipe, path: str | Path, extra: Mapping[str, bytes]) -> None:
     """Write a generator folder, replacing the one that is there; ``extra``: further files by name."""
-    check_target(path)
     buffer = io.BytesIO()
     arrays: dict[str, NDArray[np.float64] | NDArray[np.bool_] | Floats] = {}
     for g, group in enumerate(recipe.marginals):
@@ -146,24 +149,23 @@ def write_recipe(recipe: Recipe, path: str | Path, extra: Mapping[str, bytes]) -
             arrays[f"steps-{g}-{c}"] = np.array(marginal.steps)
     arrays["quantiles"] = recipe.quantiles
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    files = {GRAPH: recipe.graph, ENCODER: recipe.encoder, MARGINALS: buffer.getvalue(), **extra}
+    files = {GRAPH: recipe.graph, ENCODER: recipe.encoder, MARGINALS: buffer.getvalue()}
+    write_whole(path, recipe.manifest, {**files, **extra})
+
+
+def write_whole(path: str | Path, manifest: BaseModel, files: Mapping[str, bytes]) -> None:
+    """Write a folder of a manifest, which then has the hashes of the other files; see ``check_target``."""
+    check_target(path)
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    manifest = recipe.manifest.model_copy(update={"files": hashes})
-    folder.write_files(Path(path).resolve(), {**files, MANIFEST: manifest.model_dump_json(indent=2).encode() + b"\n"})
+    text = manifest.model_copy(update={"files": hashes}).model_dump_json(indent=2)
+    folder.write_files(Path(path).resolve(), {**files, MANIFEST: text.encode() + b"\n"})
 
 
 def read_recipe(path: str | Path) -> Recipe:
     """The generator of a folder. Raises ModelError."""
     place = Path(path)
-    try:
-        manifest = Manifest.model_validate_json((place / MANIFEST).read_bytes())
-    except FileNotFoundError:
-        raise ModelError(f"{place} holds no generator ({MANIFEST}): make one with trainer synth fit") from None
-    except OSError as error:
-        raise ModelError(f"{place / MANIFEST} cannot be read: {error.strerror or error}") from error
-    except ValidationError as error:
-        raise ModelError(f"{place / MANIFEST} is no generator's: {error.errors()[0]['msg']}") from error
-    graph, encoder, packed = (_whole_file(place, name, manifest) for name in (GRAPH, ENCODER, MARGINALS))
+    manifest = read_manifest(path, Manifest)
+    graph, encoder, packed = (whole_file(path, name, manifest.files) for name in (GRAPH, ENCODER, MARGINALS))
     try:
         with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
             marginals = tuple(
@@ -179,11 +181,43 @@ def read_recipe(path: str | Path) -> Recipe:
     return Recipe(manifest, graph, marginals, quantiles, encoder)
 
 
-def _whole_file(place: Path, name: str, manifest: Manifest) -> bytes:
+def is_of_images(path: str | Path) -> bool:
+    """Whether a folder holds a generator of images. Raises ModelError where it holds none that can be read."""
+    return "frame" in _json(Path(path))
+
+
+def read_manifest(path: str | Path, kind: type[M]) -> M:
+    """The manifest of a folder. Raises ModelError."""
+    place = Path(path)
+    found = _json(place)
+    if ("frame" in found) != ("frame" in kind.model_fields):
+        what = "images" if "frame" in found else "sensors"
+        raise ModelError(f"{place} holds a generator of {what}, which this cannot be done with")
     try:
-        data = (place / name).read_bytes()
+        return kind.model_validate(found)
+    except ValidationError as error:
+        raise ModelError(f"{place / MANIFEST} is no generator's: {error.errors()[0]['msg']}") from error
+
+
+def _json(place: Path) -> dict[str, object]:
+    try:
+        found = json.loads((place / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        raise ModelError(f"{place} holds no generator ({MANIFEST}): make one with trainer synth fit") from None
     except OSError as error:
-        raise ModelError(f"{place / name} cannot be read: {error.strerror or error}") from error
-    if hashlib.sha256(data).hexdigest() != manifest.files.get(name):
-        raise ModelError(f"{place / name} is not what {MANIFEST} says: fit the generator again")
+        raise ModelError(f"{place / MANIFEST} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ModelError(f"{place / MANIFEST} is no JSON: {error}") from error
+    return found if isinstance(found, dict) else {}
+
+
+def whole_file(path: str | Path, name: str, hashes: Mapping[str, str]) -> bytes:
+    """A file of a folder, as its manifest says. Raises ModelError."""
+    place = Path(path) / name
+    try:
+        data = place.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{place} cannot be read: {error.strerror or error}") from error
+    if hashlib.sha256(data).hexdigest() != hashes.get(name):
+        raise ModelError(f"{place} is not what {MANIFEST} says: fit the generator again")
     return data

@@ -1,0 +1,1 @@
+"""Made images: a generator of a camera's pictures."""

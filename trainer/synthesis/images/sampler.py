@@ -1,0 +1,75 @@
+"""Sampling images: the same whether they are made at once or in parts; noise is drawn by blocks, each from its seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from trainer.images.faults import KINDS
+from trainer.synthesis.images.generator import CODE, sizes
+from trainer.synthesis.images.recipe import BATCH, ImageRecipe
+from trainer.synthesis.planted import Faults
+from trainer.synthesis.sampler import Styles
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+#: What an image must change by on average over its brightest fault's pixels to be seen, share of the pixels' span.
+VISIBLE = 0.02
+
+
+@dataclass(frozen=True)
+class ToldImage:
+    """A fault of an image."""
+
+    place: int
+    kind: str
+
+
+class ImageSampler:
+    """Makes images by a recipe."""
+
+    def __init__(self, recipe: ImageRecipe, seed: int, styles: Styles | None = None) -> None:
+        self.recipe, self.seed, self.styles = recipe, seed, styles or Styles()
+        self._session = ort.InferenceSession(recipe.graph, providers=["CPUExecutionProvider"])
+
+    def images(self, stream: int, group: int, start_ns: int, count: int) -> tuple[Ints, Floats]:
+        """(times ``[n]``, images ``[n, H, W, bands]``) of one stream (its number)."""
+        parts = [self._block(stream, group, start_ns, block) for block in range(-(-count // BATCH))]
+        times = start_ns + self.recipe.manifest.interval_ns * np.arange(count)
+        return times, np.concatenate(parts)[:count]
+
+    def _block(self, stream: int, group: int, start_ns: int, block: int) -> Floats:
+        rng = np.random.default_rng([self.seed, stream, block])
+        moments = start_ns + self.recipe.manifest.interval_ns * np.arange(block * BATCH, (block + 1) * BATCH)
+        stages = sizes(self.recipe.manifest.frame)
+        counts = [*(h * w for h, w in stages), self.recipe.manifest.frame.values]
+        spreads = [self.styles.middle] * (len(stages) - 1) + [self.styles.fine] * 2
+        noise = [x * rng.standard_normal((BATCH, n), "f4") for x, n in zip(spreads, counts, strict=True)]
+        fed = {
+            "code": np.float32(self.styles.coarse) * rng.standard_normal((BATCH, CODE), "f4"),
+            "noise": np.concatenate(noise, axis=1).astype(np.float32),
+            "context": self.recipe.clock.context(moments, group),
+        }
+        fed = {name: array for name, array in fed.items() if array.shape[1]}
+        made: Floats = self._session.run(None, fed)[0]  # [BATCH, bands, H, W]
+        return self.recipe.pixels.back(made.transpose(0, 2, 3, 1))
+
+
+def spoil_images(recipe: ImageRecipe, images: Floats, faults: Faults, stream: int) -> tuple[Floats, list[ToldImage]]:
+    """Images ``[n, H, W, bands]`` of one stream with faults in some, and which; not those that nobody could see."""
+    rng = np.random.default_rng([faults.seed, stream, 1])
+    wanted = min(faults.within(0, len(images), stream), len(images))
+    spoilt, told, names = images.copy(), [], list(KINDS)
+    scaled = recipe.pixels.scaled(images)
+    for place in np.sort(rng.choice(len(images), wanted, replace=False)).tolist():
+        kind = names[int(rng.integers(len(names)))]
+        other = scaled[int(rng.integers(len(images)))]
+        changed = KINDS[kind](scaled[place], other, rng)
+        if np.abs(changed - scaled[place]).mean() >= VISIBLE:
+            spoilt[place] = recipe.pixels.back(changed)
+            told.append(ToldImage(place, kind))
+    return spoilt, told

@@ -31,7 +31,8 @@ from trainer.synthesis.marginals import Marginal
 from trainer.synthesis.pipeline import fit_generator
 from trainer.synthesis.planted import spoil
 from trainer.synthesis.quality import faults_of_quality, judge
-from trainer.synthesis.recipe import read_recipe, write_recipe
+from trainer.synthesis.recipe import all_levelled, quantiles_of, read_recipe, write_recipe
+from trainer.synthesis.rests import margins, rested
 from trainer.synthesis.sampler import BLOCK, Sampler, Styles
 from trainer.synthesis.seen import MADE, SEEN, draw_of
 from trainer.synthesis.settings import SynthSettings
@@ -254,6 +255,33 @@ def test_the_best_of_a_game_is_kept_and_it_ends_when_it_gets_no_better(monkeypat
     assert len(course.gap) == 2 * (2 + game.PATIENCE)
     assert all(torch.equal(value, seen[2][name]) for name, value in generator.state_dict().items())
     assert any(not torch.equal(value, seen[2][name]) for name, value in seen[0].items())
+
+
+# -- what is put right after the network ------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 50), st.floats(0.3, 3), st.floats(-2, 2))
+def test_made_scores_get_the_distribution_of_measured_ones(seed: int, spread: float, level: float) -> None:
+    wrong = np.random.default_rng(seed).gamma(2, spread, size=(1, 4000, 1)).astype(np.float32) + np.float32(level)
+    right = all_levelled(wrong, quantiles_of(wrong[0]))
+    assert abs(right.mean()) < 0.1
+    assert right.std() == pytest.approx(1, abs=0.1)
+    order = np.argsort(wrong[0, :, 0])
+    assert (np.diff(right[0, order, 0]) >= 0).all()
+
+
+@given(st.integers(0, 50), st.floats(0.5, 0.95), st.integers(2, 40))
+def test_a_stepwise_channel_rests_as_often_as_is_wanted(seed: int, wanted: float, count: int) -> None:
+    scores = np.random.default_rng(seed).normal(size=(3, 400, 1)).astype(np.float32)
+    marginal = Marginal.of(np.random.default_rng(seed).integers(0, count, 500).astype(np.float32))
+    margin = margins(scores, [marginal], np.float32([wanted]))
+    held = rested(scores, [marginal], margin)
+    values = marginal.back(held)
+    rests = (np.diff(values, axis=1) == 0).mean()
+    natural = (np.diff(marginal.back(scores), axis=1) == 0).mean()
+    assert rests == pytest.approx(max(wanted, natural), abs=0.1)
+    moved = held != scores
+    assert (held[moved] == held[:, :-1][moved[:, 1:]]).all()  # it is what it was
 
 
 # -- interpolation ---------------------------------------------------------------------------------------------------

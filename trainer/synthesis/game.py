@@ -28,7 +28,7 @@ from torch.nn.functional import relu
 from trainer.synthesis.critic import GROUP
 
 #: Deviation of the noise that both kinds of windows get, normal scores.
-DITHER = 0.05
+DITHER = 0.03
 
 #: Share of the weights' mean that stays in a step.
 KEEPS = 0.998

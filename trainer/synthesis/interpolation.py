@@ -123,5 +123,5 @@ def between(recipe: Recipe, one: End, other: End, steps: int, group: int) -> Pat
     ends = tuple(None if end.measured is None else end.measured[SHOWN] for end in (one, other))
     return Path(
         (one.name, other.name), recipe.manifest.channels, recipe.manifest.interval_ns,
-        np.stack([recipe.values(scores, group)[shown] for scores in made]), (ends[0], ends[1]),
+        recipe.values(made, group)[:, LEAD:][:, shown], (ends[0], ends[1]),
     )  # fmt: skip

@@ -19,6 +19,7 @@ from schemas.moment import SECOND_NS
 from trainer.data import interval_of, rows_by_stream
 from trainer.synthesis.clock import Clock
 from trainer.synthesis.marginals import Marginal
+from trainer.synthesis.rests import share_of_rests
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -60,6 +61,10 @@ class Lesson:
         """``[V]``: the channels that a network makes; the others are constant or the same as another."""
         moves = [any(not group[c].constant for group in self.marginals) for c in range(len(self.channels))]
         return np.flatnonzero([moves[c] and self.same_as[c] == c for c in range(len(self.channels))])
+
+    def rests(self, group: int) -> Floats:
+        """Share of the steps at which each channel that varies stays as it was ``[V]``."""
+        return share_of_rests([s.values[:, self.varying] for s in self.stretches if s.group == group])
 
     def scores(self, stretch: Stretch) -> Floats:
         """Normal scores ``[n, V]``."""
@@ -157,11 +162,7 @@ class Windows:
         context = np.concatenate([lesson.clock.context(s.times, s.group) for s in long])
         ends = np.cumsum([len(s.times) for s in long])
         starts = [np.arange(end - len(s.times), end - length + 1) for s, end in zip(long, ends, strict=True)]
-        self.length, self._lesson = length, lesson
-        self._atoms = [
-            [tuple(map(torch.from_numpy, group[c].atoms)) if group[c].steps else None for c in lesson.varying]
-            for group in lesson.marginals
-        ]
+        self.length = length
         self._scores, self._context = (torch.from_numpy(a) for a in (scores, context))
         self._starts = torch.from_numpy(np.concatenate(starts))
 
@@ -170,21 +171,3 @@ class Windows:
         chosen = self._starts[torch.randint(len(self._starts), (count,))]
         rows = chosen[:, None] + torch.arange(self.length)
         return self._scores[rows].transpose(1, 2), self._context[rows].transpose(1, 2)
-
-    def snapped(self, made: Tensor, context: Tensor) -> Tensor:
-        """Made scores ``[B, V, T]`` at ``context`` ``[B, K, T]``, those of a stepwise channel at the nearest value's.
-
-        Gradients go through as if nothing had happened (Bengio et al., "Estimating or propagating gradients through
-        stochastic neurons", 2013): so what is judged is what will be sampled, the steps and the rests between them.
-        """
-        groups = len(self._atoms)
-        of_window = context[:, -groups:, 0].argmax(1) if groups > 1 else torch.zeros(len(made), dtype=torch.int64)
-        with torch.no_grad():
-            snapped = made.clone()
-            for number, group in enumerate(self._atoms):
-                rows = torch.nonzero(of_window == number)[:, 0]
-                for v, atoms in enumerate(group):
-                    if atoms is not None and len(rows):
-                        edges, scores = atoms
-                        snapped[rows, v] = scores[torch.bucketize(made[rows, v].contiguous(), edges)]
-        return made + (snapped - made).detach()

@@ -23,7 +23,16 @@ from trainer.synthesis.generator import Generator
 from trainer.synthesis.lesson import Lesson, Windows, lesson_of, possible, runs
 from trainer.synthesis.match import match
 from trainer.synthesis.quality import told_apart
-from trainer.synthesis.recipe import GRID, Manifest, Recipe, encoder_graph_of, graph_of, quantiles_of
+from trainer.synthesis.recipe import (
+    GRID,
+    Manifest,
+    Recipe,
+    all_levelled,
+    encoder_graph_of,
+    graph_of,
+    quantiles_of,
+)
+from trainer.synthesis.rests import margins
 from trainer.synthesis.sampler import BLOCK, LEAD, TAIL, Sampler
 from trainer.synthesis.seen import MADE, SEEN, draw_of
 from trainer.synthesis.settings import SynthSettings
@@ -39,7 +48,7 @@ STRETCHES, EVERY = 21, 3
 COMPARED = 12 * BLOCK
 
 #: Number of the stream by which what a generator makes is put right: no sample has it.
-LEVELLED = 1 << 31
+PUT_RIGHT = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -138,10 +147,19 @@ def _recipe(lesson: Lesson, name: str, generator: Generator, settings: SynthSett
         "stop_ns": max(int(s.times[-1]) for s in lesson.stretches),
         "readings": sum(len(s.times) for s in lesson.stretches), "window": settings.window, "quality": {},
     })  # fmt: skip
-    raw = Recipe(manifest, graph, lesson.marginals, np.zeros((len(lesson.groups), 0, len(GRID)), np.float32))
+    G, V = len(lesson.groups), len(varying)
+    nothing = np.zeros((G, V, len(GRID)), np.float32), np.zeros((G, V), np.float32)
+    raw = Recipe(manifest, graph, lesson.marginals, *nothing)
+    if not varying:
+        return raw
     sampler = Sampler(raw, settings.seed + 1)
-    made = [sampler.scores(LEVELLED, group, manifest.start_ns, COMPARED) for group in range(len(lesson.groups))]
-    return replace(raw, quantiles=np.stack([quantiles_of(scores) for scores in made]))
+    made = [sampler.scores(PUT_RIGHT, group, manifest.start_ns, COMPARED // BLOCK) for group in range(G)]
+    quantiles = [quantiles_of(scores.reshape(-1, V)) for scores in made]
+    wide = [
+        margins(all_levelled(scores, own), [lesson.marginals[g][c] for c in varying], lesson.rests(g))
+        for g, (scores, own) in enumerate(zip(made, quantiles, strict=True))
+    ]
+    return replace(raw, quantiles=np.stack(quantiles), margins=np.stack(wide))
 
 
 def _made(recipe: Recipe, lesson: Lesson, settings: SynthSettings) -> Floats:

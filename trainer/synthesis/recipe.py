@@ -25,6 +25,7 @@ from trainer.synthesis.encoder import Encoder
 from trainer.synthesis.generator import STRIDES, Generator, Noise
 from trainer.synthesis.marginals import Marginal, readings_of
 from trainer.synthesis.quality import Quality
+from trainer.synthesis.rests import rested
 
 MANIFEST, GRAPH, ENCODER, MARGINALS = "generator.json", "generator.onnx", "encoder.onnx", "marginals.npz"
 
@@ -75,6 +76,8 @@ class Recipe:
     """``[G, V, K]``: the scores that the graph makes, at ``GRID`` of a normal distribution: of each group, of each
     channel that varies.
     """
+    margins: Floats
+    """``[G, V]``: see ``rests``."""
     encoder: bytes = b""
     """Windows to the noise that they would have been made from, as ONNX; empty where no channel varies."""
 
@@ -84,10 +87,12 @@ class Recipe:
         return Clock(self.manifest.daily, self.manifest.weekly, len(self.manifest.groups))
 
     def values(self, scores: Floats, group: int) -> Floats:
-        """Readings ``[n, C]`` of what the graph made ``[n, V]``."""
-        columns = [levelled(scores[:, v], own) for v, own in enumerate(self.quantiles[group])]
-        normal = np.stack(columns, axis=1) if columns else scores
-        return readings_of(normal, self.marginals[group], self.manifest.varying, self.manifest.same_as)
+        """Readings ``[S, n, C]`` of what the graph made ``[S, n, V]``."""
+        own = [self.marginals[group][c] for c in self.manifest.varying]
+        normal = rested(all_levelled(scores, self.quantiles[group]), own, self.margins[group])
+        return np.stack([
+            readings_of(one, self.marginals[group], self.manifest.varying, self.manifest.same_as) for one in normal
+        ])  # fmt: skip
 
 
 def quantiles_of(scores: Floats) -> Floats:
@@ -96,8 +101,14 @@ def quantiles_of(scores: Floats) -> Floats:
     return found
 
 
+def all_levelled(scores: Floats, quantiles: Floats) -> Floats:
+    """``levelled`` for ``[S, n, V]`` and ``[V, K]``."""
+    columns = [levelled(scores[:, :, v], own) for v, own in enumerate(quantiles)]
+    return np.stack(columns, axis=2) if columns else scores
+
+
 def levelled(scores: Floats, quantiles: Floats) -> Floats:
-    """Made scores ``[n]`` with the distribution that measured ones have.
+    """Made scores ``[…]`` with the distribution that measured ones have.
 
     A network is nearly right about that; what is nearly right of a channel with few values, or hard ends, is wrong.
     """
@@ -147,7 +158,7 @@ def write_recipe(recipe: Recipe, path: str | Path, extra: Mapping[str, bytes]) -
         for c, marginal in enumerate(group):
             arrays |= {f"values-{g}-{c}": marginal.values, f"shares-{g}-{c}": marginal.shares}
             arrays[f"steps-{g}-{c}"] = np.array(marginal.steps)
-    arrays["quantiles"] = recipe.quantiles
+    arrays |= {"quantiles": recipe.quantiles, "margins": recipe.margins}
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     files = {GRAPH: recipe.graph, ENCODER: recipe.encoder, MARGINALS: buffer.getvalue()}
     write_whole(path, recipe.manifest, {**files, **extra})
@@ -175,10 +186,10 @@ def read_recipe(path: str | Path) -> Recipe:
                 )
                 for g in range(len(manifest.groups))
             )
-            quantiles = arrays["quantiles"]
+            quantiles, margins = arrays["quantiles"], arrays["margins"]
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{place / MARGINALS} cannot be read: {error}") from error
-    return Recipe(manifest, graph, marginals, quantiles, encoder)
+    return Recipe(manifest, graph, marginals, quantiles, margins, encoder)
 
 
 def is_of_images(path: str | Path) -> bool:

@@ -74,18 +74,18 @@ class Sampler:
         ]
         return np.concatenate([times for times, _ in parts]), np.concatenate([values[0] for _, values in parts])
 
-    def scores(self, stream: int, group: int, start_ns: int, length: int) -> Floats:
-        """What the graph makes of one stream ``[n, V]``, in whole blocks."""
-        return np.concatenate([self._scores([stream], group, start_ns, block)[0] for block in range(length // BLOCK)])
+    def scores(self, stream: int, group: int, start_ns: int, blocks: int) -> Floats:
+        """What the graph makes of one stream, block by block ``[blocks, LEAD + BLOCK, V]``."""
+        return np.concatenate([self._scores([stream], group, start_ns, block) for block in range(blocks)])
 
     def _block(self, streams: Sequence[int], group: int, start_ns: int, block: int) -> Floats:
         """``[S, BLOCK, C]``."""
-        return np.stack([self.recipe.values(own, group) for own in self._scores(streams, group, start_ns, block)])
+        return self.recipe.values(self._scores(streams, group, start_ns, block), group)[:, LEAD:]
 
     def _scores(self, streams: Sequence[int], group: int, start_ns: int, block: int) -> Floats:
-        """``[S, BLOCK, V]``."""
+        """``[S, LEAD + BLOCK, V]``: where a channel rests shows only some readings on."""
         if self._session is None:
-            return np.zeros((len(streams), BLOCK, 0), np.float32)
+            return np.zeros((len(streams), LEAD + BLOCK, 0), np.float32)
         noise = [np.stack(parts) for parts in zip(*(self.noise(s, block) for s in streams), strict=True)]
         moments = start_ns + self.recipe.manifest.interval_ns * np.arange(
             block * BLOCK - LEAD, (block + 1) * BLOCK + TAIL
@@ -94,14 +94,14 @@ class Sampler:
         return self.made(noise, np.repeat(context[None], len(streams), axis=0))
 
     def made(self, noise: Sequence[Floats], context: Floats) -> Floats:
-        """What the graph makes of noise ``[S, N, …]`` of each rate and context ``[S, K, …]``: scores ``[S, BLOCK, V]``.
+        """What the graph makes of noise ``[S, N, …]`` of each rate and context ``[S, K, …]``: scores ``[S, n, V]``.
 
-        Both are of LEAD + BLOCK + TAIL readings.
+        Both are of LEAD + BLOCK + TAIL readings, the scores of the first LEAD + BLOCK, n.
         """
         assert self._session is not None
         fed = {name: array for name, array in zip(INPUTS, [*noise, context], strict=True) if array.shape[1]}
         made: Floats = self._session.run(None, fed)[0]  # [S, V, LEAD + BLOCK + TAIL]
-        return made[:, :, LEAD : LEAD + BLOCK].transpose(0, 2, 1)
+        return made[:, :, : LEAD + BLOCK].transpose(0, 2, 1)
 
     def noise(self, stream: int, block: int) -> list[Floats]:
         """For LEAD + BLOCK + TAIL readings around a block, ``[N, n]`` of each rate."""

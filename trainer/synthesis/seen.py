@@ -23,7 +23,6 @@ def draw_of(windows: Windows) -> Draw:
         start = BEFORE + int(torch.randint(MADE - AFTER - BEFORE - SEEN + 1, ()))
         seen = slice(start, start + SEEN)
         others, at = windows.drawn(count)
-        shown = windows.snapped(made[:, :, seen], context[:, :, seen])
-        return Seen(shown, context[:, :, seen], others[:, :, seen], at[:, :, seen])
+        return Seen(made[:, :, seen], context[:, :, seen], others[:, :, seen], at[:, :, seen])
 
     return draw

@@ -19,7 +19,7 @@ from detector.history import read_topic
 from schemas.moment import parse_time
 from schemas.reading import FieldNames
 from trainer.cli import main as trainer
-from trainer.synthesis.recipe import write_recipe
+from trainer.synthesis.recipe import read_recipe, write_recipe
 
 pytestmark = pytest.mark.kafka
 
@@ -61,6 +61,9 @@ def test_a_topic_holds_what_a_file_does_and_the_truth_beside_it(broker: Broker, 
         (stream, kind, start) for stream, kind, start, *_ in (line.split(",") for line in lines)
     )
     assert len(told) > 50
+    again = ["synth", "fit", f"kafka://{broker.bootstrap}/{topic}", "--span", "30d", "--out", str(tmp_path / "again")]
+    assert trainer([*again, "--steps", "60", "--hidden", "16", "--model", "vae", "--window", "12"]) == 0
+    assert set(read_recipe(tmp_path / "again").manifest.channels) == set(table().channels)
     ends = [parse_time(one["end"]) for one in told]
     assert ends == sorted(ends)
 

@@ -16,6 +16,7 @@ from made import START_NS, STEP_NS, made, table
 
 from detector.adapters.files import read_table
 from schemas.errors import DataError, ModelError
+from schemas.manifest import Channel
 from schemas.moment import format_time, parse_time
 from trainer import cli
 from trainer.faults import KINDS
@@ -26,7 +27,7 @@ from trainer.synthesis.game import LEAST_VARIETY, MOST_GAP, WATCHED, Course, Gam
 from trainer.synthesis.gaussian import Gaussian
 from trainer.synthesis.generator import Generator
 from trainer.synthesis.interpolation import SHOWN, between, of_seed, of_window
-from trainer.synthesis.lesson import Windows, lesson_of
+from trainer.synthesis.lesson import Windows, lesson_of, possible
 from trainer.synthesis.marginals import Marginal
 from trainer.synthesis.pipeline import fit_generator
 from trainer.synthesis.planted import spoil
@@ -79,6 +80,23 @@ def test_a_gap_cuts_and_a_missing_value_is_what_was_last_read() -> None:
     lesson = lesson_of(replace(whole, values=values).rows(kept))
     assert [len(s.times) for s in lesson.stretches] == [300, 469]
     np.testing.assert_array_equal(lesson.stretches[0].values[99:103, 0], np.repeat(values[99, 0], 4))
+
+
+def test_values_that_the_catalogue_calls_impossible_are_never_made() -> None:
+    rows = table(600)
+    spoilt = rows.values.copy()
+    spoilt[::7, 0], spoilt[::5, 1] = 500.0, -1.0
+    catalogue = [
+        Channel(name="level", max=60),
+        Channel(name="count", min=0),
+        Channel(name="limit"),
+        Channel(name="again"),
+    ]
+    lesson = lesson_of(possible(replace(rows, values=spoilt), catalogue))
+    level, count = lesson.marginals[0][:2]
+    assert level.values.max() <= 60
+    assert count.values.min() >= 0
+    assert lesson_of(rows).marginals[0][0].values.max() == level.values.max()
 
 
 def test_too_little_is_said_in_one_line() -> None:

@@ -67,8 +67,9 @@ def test_a_pixel_has_only_values_that_the_camera_gives() -> None:
 
 def test_large_images_are_compared_smaller() -> None:
     large = np.random.default_rng(0).random((5, 3, 100, 70)).astype(np.float32)
-    assert as_windows(large).shape == (5, 25, 17 * 3)
+    assert as_windows(large).shape == (5, 25, 23 * 3)
     assert as_windows(large[:, :, :8, :8]).shape == (5, 8, 24)
+    assert as_windows(large[:, :, :3, :]).shape == (5, 3, 23 * 3)
 
 
 def test_the_same_seed_the_same_images_in_parts_or_at_once() -> None:

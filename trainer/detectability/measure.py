@@ -170,18 +170,21 @@ class _Plan:
             lap: list[tuple[_Wanted, int]] = []
             for stream, queue in queues.items():
                 lap += self._placed(stream, queue, rng)
-            if not lap:
-                self.truncated = True
-                return
-            yield lap
+            if lap:
+                yield lap
 
     def _placed(self, stream: str, queue: list[_Wanted], rng: np.random.Generator) -> list[tuple[_Wanted, int]]:
         """Takes from the queue what there is room for."""
-        at, end, placed = MARGIN + int(rng.integers(REST)), len(self.track.rows[stream]), []
+        at, end = MARGIN + int(rng.integers(REST)), len(self.track.rows[stream])
+        placed: list[tuple[_Wanted, int]] = []
         while queue:
             longest = _longest(queue[-1].kind)
             if at + longest + MARGIN > end:
-                break
+                if placed:
+                    break
+                queue.pop()  # it has no room on any lap
+                self.truncated = True
+                continue
             placed.append((queue.pop(), at))
             at += longest + MARGIN + REST + int(rng.integers(REST))
         return placed

@@ -98,9 +98,9 @@ class ImageLesson:
 def as_windows(images: Floats) -> Floats:
     """Images ``[N, bands, H, W]`` as windows ``[N, h, w · bands]``, a row after the other; large ones made smaller."""
     N, bands, H, W = images.shape
-    by = max(-(-max(H, W) // SIDE), 1)
-    h, w = H // by, W // by
-    small = images[:, :, : h * by, : w * by].reshape(N, bands, h, by, w, by).mean(axis=(3, 5))
+    down, across = -(-H // SIDE), -(-W // SIDE)
+    h, w = H // down, W // across
+    small = images[:, :, : h * down, : w * across].reshape(N, bands, h, down, w, across).mean(axis=(3, 5))
     return np.ascontiguousarray(small.transpose(0, 2, 3, 1).reshape(N, h, w * bands))
 
 

@@ -76,6 +76,8 @@ def _stream(namespace: argparse.Namespace) -> int:
     topic = topic_of([namespace.to])
     if topic is None and namespace.length is None:
         raise SettingsError(f"{namespace.to} is a file, which has an end: name one with --length")
+    if topic is not None and namespace.truth == topic[1]:
+        raise SettingsError(f"--truth {namespace.truth} is the topic of the readings: name another")
     sampler = asked_sampler(namespace)
     manifest = sampler.recipe.manifest
     interval = manifest.interval_ns

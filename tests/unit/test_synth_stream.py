@@ -105,6 +105,7 @@ def test_a_rate_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(("arguments", "said"), [
     (["--to", "x.csv"], "name one with --length"),
     (["--to", "kafka://nowhere"], "is no topic's address"),
+    (["--to", "kafka://nowhere:1/t", "--truth", "t"], "is the topic of the readings"),
     (["--to", "x.csv", "--length", "10", "--truth", "t", "--kinds", "boom"], "there are spike"),
     (["--to", "no/x.csv", "--length", "10"], "does not exist"),
     (["--to", "x.csv", "--length", "10", "--streams", "100000"], "too many for one process"),

@@ -111,7 +111,8 @@ def _channel(fitted: Fitted, c: int) -> str:
         room = 0.05 * max(float(high - low), 1e-6)
         for number, (name, windows) in enumerate(kinds):
             ax, colour = axes[number], COLOURS[number]
-            for place in np.linspace(0, len(windows) - 1, DRAWN).astype(int):
+            # by chance: even steps would meet the same time of day again and again
+            for place in np.random.default_rng(0).choice(len(windows), min(DRAWN, len(windows)), replace=False):
                 ax.plot(windows[place, :, c], color=colour, alpha=0.6, linewidth=0.8)
             ax.set_title(short(ROWS[name]))
             ax.set_ylim(low - room, high + room)

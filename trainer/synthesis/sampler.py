@@ -29,7 +29,7 @@ LEAD = -(-BEFORE // COARSEST) * COARSEST
 TAIL = -(-AFTER // COARSEST) * COARSEST
 
 #: Streams that are made at once.
-AT_ONCE = 16
+AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Sampler:
     def __init__(self, recipe: Recipe, seed: int, styles: Styles | None = None) -> None:
         self.recipe, self.seed, self.styles = recipe, seed, styles or Styles()
         self._session = ort.InferenceSession(recipe.graph, providers=["CPUExecutionProvider"]) if recipe.graph else None
+        self._ends: dict[int, tuple[int, list[Floats]]] = {}  # of each stream's newest block
 
     def block(
         self, streams: Sequence[int], group: int, start_ns: int, block: int, wanted: int = BLOCK
@@ -105,18 +106,24 @@ class Sampler:
 
     def noise(self, stream: int, block: int) -> list[Floats]:
         """For LEAD + BLOCK + TAIL readings around a block, ``[N, n]`` of each rate."""
-        channels = len(self.recipe.manifest.varying)
-        near = [self._draws(stream, b, channels) for b in (block - 1, block, block + 1)]
-        whole = []
-        for rate, stride in enumerate([*STRIDES, 1]):
-            before, now, after = (part[rate] for part in near)
-            joined = np.concatenate([before[:, -(LEAD // stride) :], now, after[:, : TAIL // stride]], axis=1)
-            whole.append((self.styles.of(rate) * joined).astype(np.float32))
-        return whole
+        number, before = self._ends.get(stream, (None, []))
+        if number != block - 1:
+            before = self._end(stream, block - 1, self._draws(stream, block - 1, BLOCK))
+        now, after = self._draws(stream, block, BLOCK), self._draws(stream, block + 1, TAIL)
+        self._end(stream, block, now)
+        parts = zip(before, now, after, strict=True)
+        return [(self.styles.of(rate) * np.concatenate(three).T).astype(np.float32) for rate, three in enumerate(parts)]
 
-    def _draws(self, stream: int, block: int, channels: int) -> list[Floats]:
-        """Noise of one block of one stream, ``[N, BLOCK / stride]`` each, coarse to fine, the channels' own last."""
+    def _end(self, stream: int, block: int, draws: list[Floats]) -> list[Floats]:
+        """The last draws of a block, which are kept for the next one."""
+        ends = [own[-(LEAD // stride) :].copy() for own, stride in zip(draws, (*STRIDES, 1), strict=True)]
+        self._ends[stream] = (block, ends)
+        return ends
+
+    def _draws(self, stream: int, block: int, readings: int) -> list[Floats]:
+        """Noise of a block's first readings, ``[readings / stride, N]``, coarse to fine, the channels' own last."""
+        rates = [*zip(SIZES, STRIDES, strict=True), (len(self.recipe.manifest.varying), 1)]
         return [
-            np.random.default_rng([self.seed, stream, rate, block + 1]).standard_normal((size, BLOCK // stride), "f4")
-            for rate, (size, stride) in enumerate([*zip(SIZES, STRIDES, strict=True), (channels, 1)])
+            np.random.default_rng([self.seed, stream, rate, block + 1]).standard_normal((readings // stride, N), "f4")
+            for rate, (N, stride) in enumerate(rates)
         ]

@@ -33,7 +33,7 @@ from trainer.synthesis.recipe import (
     quantiles_of,
 )
 from trainer.synthesis.rests import margins
-from trainer.synthesis.sampler import BLOCK, LEAD, TAIL, Sampler
+from trainer.synthesis.sampler import BLOCK, LEAD, TAIL, Graph, Sampler, in_torch
 from trainer.synthesis.seen import MADE, SEEN, draw_of
 from trainer.synthesis.settings import SynthSettings
 from trainer.synthesis.variational import LENGTH, Plan, fit_variational
@@ -79,7 +79,9 @@ def fit_generator(
     size = (len(lesson.varying), lesson.clock.size, settings.hidden)
     encoder = Encoder(*size)
     generators, course = _generators(lesson, encoder, size, known, settings, say)
-    recipes = {name: _recipe(lesson, name, generator, settings) for name, generator in generators.items()}
+    recipes = {
+        name: _exported(_recipe(lesson, name, generator, settings), generator) for name, generator in generators.items()
+    }
     windows = {name: _made(recipe, lesson, settings) for name, recipe in recipes.items()}
     name, quality, made = chosen(windows, known, real, settings, say)
     kept = recipes[name]
@@ -128,7 +130,8 @@ def _generators(
 
     def look(player: Generator) -> float:
         """By how much what it makes is told from what it learned: what it is measured by has no part in the choice."""
-        return max(told_apart(_made(_recipe(lesson, "gan", player, settings), lesson, settings), known, settings.seed))
+        made = _made(_recipe(lesson, "gan", player, settings), lesson, settings, in_torch(player))
+        return max(told_apart(made, known, settings.seed))
 
     def critic() -> Critic:
         return Critic(channels, context, hidden, SEEN)
@@ -138,8 +141,8 @@ def _generators(
 
 
 def _recipe(lesson: Lesson, name: str, generator: Generator, settings: SynthSettings) -> Recipe:
+    """All but the graph."""
     varying = lesson.varying.tolist()
-    graph = graph_of(generator, len(varying), lesson.clock.size, LEAD + BLOCK + TAIL) if varying else b""
     manifest = Manifest.model_validate({
         "model": name, "channels": lesson.channels, "groups": lesson.groups, "interval_ns": lesson.interval_ns,
         "daily": lesson.clock.daily, "weekly": lesson.clock.weekly, "varying": varying, "same_as": lesson.same_as,
@@ -149,10 +152,10 @@ def _recipe(lesson: Lesson, name: str, generator: Generator, settings: SynthSett
     })  # fmt: skip
     G, V = len(lesson.groups), len(varying)
     nothing = np.zeros((G, V, len(GRID)), np.float32), np.zeros((G, V), np.float32)
-    raw = Recipe(manifest, graph, lesson.marginals, *nothing)
+    raw = Recipe(manifest, b"", lesson.marginals, *nothing)
     if not varying:
         return raw
-    sampler = Sampler(raw, settings.seed + 1)
+    sampler = Sampler(raw, settings.seed + 1, graph=in_torch(generator))
     made = [sampler.scores(PUT_RIGHT, group, manifest.start_ns, COMPARED // BLOCK) for group in range(G)]
     quantiles = [quantiles_of(scores.reshape(-1, V)) for scores in made]
     wide = [
@@ -162,9 +165,16 @@ def _recipe(lesson: Lesson, name: str, generator: Generator, settings: SynthSett
     return replace(raw, quantiles=np.stack(quantiles), margins=np.stack(wide))
 
 
-def _made(recipe: Recipe, lesson: Lesson, settings: SynthSettings) -> Floats:
+def _exported(recipe: Recipe, generator: Generator) -> Recipe:
+    channels = len(recipe.manifest.varying)
+    if not channels:
+        return recipe
+    return replace(recipe, graph=graph_of(generator, channels, recipe.clock.size, LEAD + BLOCK + TAIL))
+
+
+def _made(recipe: Recipe, lesson: Lesson, settings: SynthSettings, graph: Graph | None = None) -> Floats:
     """Windows ``[N, W, C]`` of what a recipe makes, of every group as many as were measured of it."""
-    sampler, manifest = Sampler(recipe, settings.seed), recipe.manifest
+    sampler, manifest = Sampler(recipe, settings.seed, graph=graph), recipe.manifest
     share = np.bincount([s.group for s in lesson.stretches], [len(s.times) for s in lesson.stretches])
     found = []
     for group, part in enumerate(share / share.sum()):

@@ -6,12 +6,14 @@ before and the first ones of the next, as far as the generator's convolutions se
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime as ort
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from trainer.synthesis.generator import AFTER, BEFORE, SIZES, STRIDES
 from trainer.synthesis.recipe import INPUTS, Recipe
@@ -45,12 +47,39 @@ class Styles:
         return (self.coarse, self.middle, self.fine, self.fine)[rate]
 
 
-class Sampler:
-    """Makes readings by a recipe."""
+#: Noise of each rate and context, as the inputs are ordered, to scores.
+Graph = Callable[[Sequence[Floats]], Floats]
 
-    def __init__(self, recipe: Recipe, seed: int, styles: Styles | None = None) -> None:
+
+def session_of(graph: bytes, inputs: Sequence[str]) -> Graph:
+    """A graph's bytes, run by ONNX Runtime; inputs that have no numbers are not given."""
+    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+
+    def run(given: Sequence[Floats]) -> Floats:
+        fed = {name: array for name, array in zip(inputs, given, strict=True) if array.shape[1]}
+        made: Floats = session.run(None, fed)[0]
+        return made
+
+    return run
+
+
+def in_torch(generator: nn.Module) -> Graph:
+    """A generator as it is, while it learns: exporting it takes longer than a look at what it makes."""
+
+    @torch.no_grad()
+    def run(given: Sequence[Floats]) -> Floats:
+        made: Floats = generator(*map(torch.from_numpy, given)).numpy()
+        return made
+
+    return run
+
+
+class Sampler:
+    """Makes readings by a recipe. ``graph``: what is in the place of the recipe's own, see ``in_torch``."""
+
+    def __init__(self, recipe: Recipe, seed: int, styles: Styles | None = None, graph: Graph | None = None) -> None:
         self.recipe, self.seed, self.styles = recipe, seed, styles or Styles()
-        self._session = ort.InferenceSession(recipe.graph, providers=["CPUExecutionProvider"]) if recipe.graph else None
+        self._graph = graph or (session_of(recipe.graph, INPUTS) if recipe.graph else None)
         self._ends: dict[int, tuple[int, list[Floats]]] = {}  # of each stream's newest block
 
     def block(
@@ -85,7 +114,7 @@ class Sampler:
 
     def _scores(self, streams: Sequence[int], group: int, start_ns: int, block: int) -> Floats:
         """``[S, LEAD + BLOCK, V]``: where a channel rests shows only some readings on."""
-        if self._session is None:
+        if self._graph is None:
             return np.zeros((len(streams), LEAD + BLOCK, 0), np.float32)
         noise = [np.stack(parts) for parts in zip(*(self.noise(s, block) for s in streams), strict=True)]
         moments = start_ns + self.recipe.manifest.interval_ns * np.arange(
@@ -99,9 +128,8 @@ class Sampler:
 
         Both are of LEAD + BLOCK + TAIL readings, the scores of the first LEAD + BLOCK, n.
         """
-        assert self._session is not None
-        fed = {name: array for name, array in zip(INPUTS, [*noise, context], strict=True) if array.shape[1]}
-        made: Floats = self._session.run(None, fed)[0]  # [S, V, LEAD + BLOCK + TAIL]
+        assert self._graph is not None
+        made = self._graph([*noise, context])  # [S, V, LEAD + BLOCK + TAIL]
         return made[:, :, : LEAD + BLOCK].transpose(0, 2, 1)
 
     def noise(self, stream: int, block: int) -> list[Floats]:

@@ -23,6 +23,7 @@ from trainer.synthesis.images.variational import fit_images, grain
 from trainer.synthesis.match import match
 from trainer.synthesis.pipeline import split
 from trainer.synthesis.quality import MOST, told_apart
+from trainer.synthesis.sampler import Graph, in_torch
 from trainer.synthesis.settings import SynthSettings
 from trainer.synthesis.variational import Plan
 
@@ -53,7 +54,10 @@ def fit_image_generator(images: Images, settings: SynthSettings, say: Say = lamb
     torch.manual_seed(settings.seed)
     say(f"learns from {len(lesson.images)} images of {images.frame}")
     generators, course = _generators(lesson, known, settings, say)
-    recipes = {name: _recipe(lesson, name, generator) for name, generator in generators.items()}
+    recipes = {
+        name: _recipe(lesson, name, image_graph_of(generator, lesson.clock.size))
+        for name, generator in generators.items()
+    }
     made = {name: _made(recipe, lesson, settings.seed) for name, recipe in recipes.items()}
     windows = {name: as_windows(own.transpose(0, 3, 1, 2)) for name, own in made.items()}
     name, quality, _ = chosen(windows, known, real, settings, say)
@@ -78,7 +82,7 @@ def _generators(
 
     def look(player: ImageGenerator) -> float:
         """By how much what it makes is told from what it learned: what it is measured by has no part in the choice."""
-        made = _made(_recipe(lesson, "gan", player), lesson, settings.seed)
+        made = _made(_recipe(lesson, "gan"), lesson, settings.seed, in_torch(player))
         return max(told_apart(as_windows(made.transpose(0, 3, 1, 2)), known, settings.seed))
 
     generator = _grained(generator, grain(generator, encoder, lesson), look, say)
@@ -100,19 +104,19 @@ def _grained(
     return rough if with_it < without else smooth
 
 
-def _recipe(lesson: ImageLesson, name: str, generator: ImageGenerator) -> ImageRecipe:
+def _recipe(lesson: ImageLesson, name: str, graph: bytes = b"") -> ImageRecipe:
     pixels, clock = lesson.pixels, lesson.clock
     manifest = ImageManifest.model_validate({
         "model": name, "frame": lesson.frame, "groups": lesson.groups, "interval_ns": lesson.interval_ns,
         "daily": clock.daily, "weekly": clock.weekly, "low": pixels.low, "high": pixels.high, "whole": pixels.whole,
         "start_ns": lesson.start_ns, "stop_ns": lesson.stop_ns, "images": len(lesson.images), "quality": {},
     })  # fmt: skip
-    return ImageRecipe(manifest, image_graph_of(generator, clock.size))
+    return ImageRecipe(manifest, graph)
 
 
-def _made(recipe: ImageRecipe, lesson: ImageLesson, seed: int) -> Floats:
+def _made(recipe: ImageRecipe, lesson: ImageLesson, seed: int, graph: Graph | None = None) -> Floats:
     """Images ``[N, H, W, bands]``, of every group as many as were measured of it."""
-    sampler = ImageSampler(recipe, seed)
+    sampler = ImageSampler(recipe, seed, graph=graph)
     share = np.bincount(lesson.group, minlength=len(lesson.groups)) / len(lesson.group)
     parts = [
         sampler.images(group, group, recipe.manifest.start_ns, max(round(MOST * part), 1))[1]

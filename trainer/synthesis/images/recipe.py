@@ -22,6 +22,9 @@ from trainer.synthesis.recipe import GRAPH, read_manifest, whole_file, write_who
 
 Floats = NDArray[np.float32]
 
+#: Of the graph, in order.
+INPUTS = ("code", "noise", "context")
+
 #: Images of a call of the graph.
 BATCH = 64
 
@@ -69,7 +72,7 @@ class ImageRecipe:
 def image_graph_of(generator: ImageGenerator, context: int) -> bytes:
     """The ONNX file's bytes."""
     example = [torch.zeros(2, CODE), torch.zeros(2, generator.noises), torch.zeros(2, context)][: 2 + (context > 0)]
-    return exported(generator, example, ["code", "noise", "context"][: len(example)], ["pixels"])
+    return exported(generator, example, list(INPUTS[: len(example)]), ["pixels"])
 
 
 def write_image_recipe(recipe: ImageRecipe, path: str | Path, extra: Mapping[str, bytes]) -> None:

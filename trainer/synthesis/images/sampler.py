@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from trainer.images.faults import KINDS
 from trainer.synthesis.images.generator import CODE, sizes
-from trainer.synthesis.images.recipe import BATCH, ImageRecipe
+from trainer.synthesis.images.recipe import BATCH, INPUTS, ImageRecipe
 from trainer.synthesis.planted import Faults
-from trainer.synthesis.sampler import Styles
+from trainer.synthesis.sampler import Graph, Styles, session_of
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -30,11 +29,13 @@ class ToldImage:
 
 
 class ImageSampler:
-    """Makes images by a recipe."""
+    """Makes images by a recipe. ``graph``: what is in the place of the recipe's own, see ``in_torch``."""
 
-    def __init__(self, recipe: ImageRecipe, seed: int, styles: Styles | None = None) -> None:
+    def __init__(
+        self, recipe: ImageRecipe, seed: int, styles: Styles | None = None, graph: Graph | None = None
+    ) -> None:
         self.recipe, self.seed, self.styles = recipe, seed, styles or Styles()
-        self._session = ort.InferenceSession(recipe.graph, providers=["CPUExecutionProvider"])
+        self._graph = graph or session_of(recipe.graph, INPUTS)
 
     def images(self, stream: int, group: int, start_ns: int, count: int) -> tuple[Ints, Floats]:
         """(times ``[n]``, images ``[n, H, W, bands]``) of one stream (its number)."""
@@ -49,13 +50,9 @@ class ImageSampler:
         counts = [*(h * w for h, w in stages), self.recipe.manifest.frame.values]
         spreads = [self.styles.middle] * (len(stages) - 1) + [self.styles.fine] * 2
         noise = [x * rng.standard_normal((BATCH, n), "f4") for x, n in zip(spreads, counts, strict=True)]
-        fed = {
-            "code": np.float32(self.styles.coarse) * rng.standard_normal((BATCH, CODE), "f4"),
-            "noise": np.concatenate(noise, axis=1).astype(np.float32),
-            "context": self.recipe.clock.context(moments, group),
-        }
-        fed = {name: array for name, array in fed.items() if array.shape[1]}
-        made: Floats = self._session.run(None, fed)[0]  # [BATCH, bands, H, W]
+        code = np.float32(self.styles.coarse) * rng.standard_normal((BATCH, CODE), "f4")
+        given = [code, np.concatenate(noise, axis=1).astype(np.float32), self.recipe.clock.context(moments, group)]
+        made = self._graph(given)  # [BATCH, bands, H, W]
         return self.recipe.pixels.back(made.transpose(0, 2, 3, 1))
 
 

@@ -26,6 +26,9 @@ BATCH = 16384
 #: Streams of which a track is made, and readings of each before it begins and on it, at most.
 STREAMS, HISTORY, HELD_OUT = 8, 5000, 5000
 
+#: Values of all copies together, at most: half a gigabyte of them.
+MOST_CELLS = 1 << 27
+
 #: Copies of streams that go at once, and what stands between a name and the number of its copy.
 COPIES, COPY = 96, "\x1f"
 
@@ -132,7 +135,8 @@ def laps_at_once(track: Track, model: Model, laps: Sequence[Floats]) -> list[NDA
     For each lap there is a copy of every stream, under a name of its own: a hundred streams take little longer than
     one.
     """
-    at_once = COPIES // max(len(track.streams), 1)
+    cells = (len(track.history) + len(track.times)) * track.values.shape[1]
+    at_once = min(COPIES // max(len(track.streams), 1), MOST_CELLS // max(cells, 1))
     if at_once < 2:  # so many streams are no faster twice
         runner = Runner(track, model)
         return [runner.alerts(values) for values in laps]

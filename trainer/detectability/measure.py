@@ -61,8 +61,8 @@ SIGNED = (Kind.SPIKE, Kind.SHIFT, Kind.DRIFT)
 #: Readings after a fault in which it may still be caught, and those that then lie before the next one.
 MARGIN, REST = 16, 48
 
-#: Channels that are planted into, streams, and faults of each kind and size over all of them.
-CHANNELS, STREAMS, FAULTS = 12, 8, 24
+#: Channels that are planted into, and faults of each kind and size over all of them.
+CHANNELS, FAULTS = 12, 24
 
 
 @dataclass
@@ -137,11 +137,9 @@ class _Plan:
 
     def __init__(self, track: Track, seed: int) -> None:
         self.track, self.seed = track, seed
-        every = np.unique(np.linspace(0, max(len(track.streams) - 1, 0), STREAMS).astype(np.int64))
-        self.streams = [track.streams[n] for n in every] if track.streams else []
-        self.spread = {stream: track.spread(stream) for stream in self.streams}
+        self.spread = {stream: track.spread(stream) for stream in track.streams}
         self.truncated = False
-        self._moving = {s: moving(track.values[track.rows[s]], self.spread[s]) for s in self.streams}
+        self._moving = {s: moving(track.values[track.rows[s]], self.spread[s]) for s in track.streams}
         known = np.unique(np.concatenate([*self._moving.values(), np.empty(0, np.int64)]))
         chosen = known if len(known) else np.arange(track.values.shape[1])
         self.channels = chosen[np.unique(np.linspace(0, len(chosen) - 1, CHANNELS).astype(np.int64))].tolist()
@@ -153,7 +151,7 @@ class _Plan:
         for number in range(each):
             for kind in KINDS:
                 for channel in self.channels:
-                    able = [s for s in self.streams if kind not in NEED_MOVEMENT or channel in self._moving[s]]
+                    able = [s for s in self.track.streams if kind not in NEED_MOVEMENT or channel in self._moving[s]]
                     if able:
                         turn += 1
                         yield _Wanted(able[turn % len(able)], channel, kind, number)
@@ -216,7 +214,7 @@ class _Round:
         """With the faults of a lap."""
         track, faults = plan.track, []
         values = track.values.copy()
-        for stream in plan.streams:
+        for stream in track.streams:
             own = [(wanted, start) for wanted, start in lap if wanted.stream == stream]
             sizes = [GRIDS[wanted.kind].sizes[number] for wanted, _ in own]
             made = [plan.fault(wanted, start, size) for (wanted, start), size in zip(own, sizes, strict=True)]

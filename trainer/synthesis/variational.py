@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,9 @@ LENGTH = 5 * STRIDES[0]
 
 #: Share of the steps in which the divergence comes to its full weight (Bowman et al., CoNLL 2016).
 WARM = 0.2
+
+#: Norm of a gradient, at most.
+STEEPEST = 10.0
 
 #: A channel that is predicted better than this, in normal scores, is as good as known: a spread of nothing would let
 #: one channel outweigh all others.
@@ -53,22 +56,36 @@ def fit_variational(
     generator: Generator, encoder: Encoder, windows: Windows, plan: Plan, say: Callable[[str], None] = lambda _: None
 ) -> None:
     """Adam on the bound; the generator's and the encoder's weights change."""
-    parameters = [*generator.parameters(), *encoder.parameters()]
+
+    def parts() -> tuple[Tensor, Tensor]:
+        x, context = windows.drawn(plan.batch)
+        return bound(generator, x, context, encoder(x, context))
+
+    descend([*generator.parameters(), *encoder.parameters()], plan, parts, "a reading", say)
+
+
+def descend(
+    parameters: Sequence[Tensor],
+    plan: Plan,
+    parts: Callable[[], tuple[Tensor, Tensor]],
+    unit: str,
+    say: Callable[[str], None],
+) -> None:
+    """Adam in one cycle. ``parts``: (negative log likelihood, divergence) of a batch, nats ``unit``."""
     optimiser = torch.optim.Adam(parameters, lr=plan.rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, plan.rate, total_steps=plan.steps, pct_start=0.1)
     curve: list[float] = []
     began = time.monotonic()
     for step in range(plan.steps):
-        x, context = windows.drawn(plan.batch)
-        likelihood, divergence = bound(generator, x, context, encoder(x, context))
+        likelihood, divergence = parts()
         loss = likelihood + min(step / (WARM * plan.steps), 1.0) * divergence
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(parameters, 10.0)
+        torch.nn.utils.clip_grad_norm_(parameters, STEEPEST)
         optimiser.step()
         schedule.step()
         curve.append(float((likelihood + divergence).detach()))
         if (step + 1) % max(plan.steps // 10, 1) == 0:
-            say(f"step {step + 1} of {plan.steps}: bound {np.mean(curve[-100:]):.2f} nats a reading")
+            say(f"step {step + 1} of {plan.steps}: bound {np.mean(curve[-100:]):.2f} nats {unit}")
         if time.monotonic() - began > plan.limit_s:
             break

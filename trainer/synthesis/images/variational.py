@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from trainer.models.variational import gaussian_divergence
 from trainer.synthesis.images.encoder import ImageEncoder
 from trainer.synthesis.images.generator import ImageGenerator
 from trainer.synthesis.images.lesson import ImageLesson
-from trainer.synthesis.variational import WARM, Plan
+from trainer.synthesis.variational import Plan, descend
 
 #: Images by which the grain is measured.
 EXPLAINED = 512
@@ -26,31 +25,18 @@ def fit_images(
 ) -> None:
     """Adam on the evidence lower bound; the generator's and the encoder's weights change."""
     log_spread = torch.nn.Parameter(torch.tensor(-1.5))  # of a pixel from what is expected
-    parameters = [*generator.parameters(), *encoder.parameters(), log_spread]
-    optimiser = torch.optim.Adam(parameters, lr=plan.rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, plan.rate, total_steps=plan.steps, pct_start=0.1)
-    curve: list[float] = []
-    began = time.monotonic()
-    for step in range(plan.steps):
+
+    def parts() -> tuple[Tensor, Tensor]:
         x, context = lesson.drawn(plan.batch)
         posterior = encoder(x, context)
         noise = torch.randn(len(x), generator.noises - generator.frame.values)
         expected = torch.sigmoid(generator.unbounded(posterior.drawn(), noise, context))  # [B, bands, H, W]
         known = log_spread.clamp(min=LEAST_LOG_SPREAD)
         off = (x - expected) / known.exp()
-        likelihood = (0.5 * off.square() + known).flatten(1).sum(1).mean()
-        divergence = gaussian_divergence(*posterior).mean()
-        loss = likelihood + min(step / (WARM * plan.steps), 1.0) * divergence
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(parameters, 100.0)
-        optimiser.step()
-        schedule.step()
-        curve.append(float((likelihood + divergence).detach()))
-        if (step + 1) % max(plan.steps // 10, 1) == 0:
-            say(f"step {step + 1} of {plan.steps}: bound {np.mean(curve[-100:]):.2f} nats an image")
-        if time.monotonic() - began > plan.limit_s:
-            break
+        likelihood = (0.5 * off.square() + known).mean()
+        return likelihood, gaussian_divergence(*posterior).mean() / generator.frame.values
+
+    descend([*generator.parameters(), *encoder.parameters(), log_spread], plan, parts, "a pixel", say)
 
 
 @torch.no_grad()

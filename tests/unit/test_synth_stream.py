@@ -129,3 +129,13 @@ def test_the_truth_as_a_record_is_the_same_as_in_a_file() -> None:
         stream, kind, start, end, channels, size = told.cells
         assert (read["stream"], read["kind"], read["start"], read["end"]) == (stream, kind, start, end)
         assert (";".join(read["channels"]), read["size"]) == (channels, float(size))
+
+
+def test_a_link_stays_one_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
+    write_recipe(made().recipe, str(tmp_path / "gen"), {})
+    target, link = tmp_path / "target.csv", tmp_path / "link.csv"
+    target.write_text("before")
+    link.symlink_to(target)
+    assert cli.main(["synth", "sample", str(tmp_path / "gen"), "--length", "20", "--out", str(link)]) == 0
+    assert link.is_symlink()
+    assert len(target.read_text().splitlines()) == 21

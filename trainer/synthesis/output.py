@@ -5,11 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import os
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 import numpy as np
@@ -18,7 +15,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 from numpy.typing import NDArray
 
-from schemas.errors import UserError
+from detector.adapters.aside import aside_bytes
 
 PARQUET = (".parquet", ".pq")
 
@@ -63,26 +60,11 @@ def writing(path: str, channels: Sequence[str], *, streams: bool) -> Iterator[Ou
 
     Raises UserError where the place cannot be written to.
     """
-    target = Path(path)
-    if target.is_dir():
-        raise UserError(f"{target} is a folder: name a file")
-    if not target.absolute().parent.is_dir():
-        raise UserError(f"{target.absolute().parent} does not exist: make it, or name another file than {path}")
     moment = pa.timestamp("ns", "UTC") if path.lower().endswith(PARQUET) else pa.string()
     fields = [("timestamp", moment), *([("stream", pa.string())] if streams else [])]
     schema = pa.schema([*fields, *((name, pa.float32()) for name in channels)])
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as raw:
-            with ExitStack() as stack:
-                yield Output(stack.enter_context(_writer(path.lower(), stack, raw, schema)), schema)
-            raw.flush()
-            os.fsync(raw.fileno())
-        temporary.replace(target)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with aside_bytes(path) as raw, ExitStack() as stack:
+        yield Output(stack.enter_context(_writer(path.lower(), stack, raw, schema)), schema)
 
 
 def _writer(name: str, stack: ExitStack, raw: BinaryIO, schema: pa.Schema) -> Any:

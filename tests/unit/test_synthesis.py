@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from made import START_NS, STEP_NS, made, table
 
 from detector.adapters.files import read_table
-from schemas.errors import DataError, ModelError
+from schemas.errors import DataError, ModelError, ParityError
 from schemas.manifest import Channel
 from schemas.moment import format_time, parse_time
 from trainer import cli
@@ -25,16 +25,16 @@ from trainer.synthesis.clock import Clock
 from trainer.synthesis.critic import Critic
 from trainer.synthesis.game import LEAST_VARIETY, MOST_GAP, WATCHED, Course, Game, Rules, _lost
 from trainer.synthesis.gaussian import Gaussian
-from trainer.synthesis.generator import Generator
+from trainer.synthesis.generator import SIZES, STRIDES, Generator
 from trainer.synthesis.interpolation import SHOWN, between, of_seed, of_window
 from trainer.synthesis.lesson import Windows, lesson_of, possible
 from trainer.synthesis.marginals import Marginal
 from trainer.synthesis.pipeline import fit_generator
 from trainer.synthesis.planted import spoil
 from trainer.synthesis.quality import faults_of_quality, judge
-from trainer.synthesis.recipe import all_levelled, quantiles_of, read_recipe, write_recipe
+from trainer.synthesis.recipe import INPUTS, all_levelled, quantiles_of, read_recipe, write_recipe
 from trainer.synthesis.rests import margins, rested
-from trainer.synthesis.sampler import BLOCK, Sampler, Styles
+from trainer.synthesis.sampler import BLOCK, LEAD, TAIL, Sampler, Styles, check_parity
 from trainer.synthesis.seen import MADE, SEEN, draw_of
 from trainer.synthesis.settings import SynthSettings
 from trainer.synthesis.variational import LENGTH
@@ -406,3 +406,12 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert cli.main(["synth", *arguments]) == 2
     assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_that_makes_something_else_is_refused() -> None:
+    recipe = made().recipe
+    other = Generator(2, recipe.clock.size, 24)
+    length = LEAD + BLOCK + TAIL
+    rates = [*zip(SIZES, STRIDES, strict=True), (2, 1), (recipe.clock.size, 1)]
+    with pytest.raises(ParityError, match="differ"):
+        check_parity(recipe.graph, INPUTS, other, [(2, size, length // stride) for size, stride in rates])

@@ -19,12 +19,13 @@ from trainer.synthesis.choice import check_enough, chosen
 from trainer.synthesis.critic import Critic
 from trainer.synthesis.encoder import Encoder
 from trainer.synthesis.game import Course
-from trainer.synthesis.generator import Generator
+from trainer.synthesis.generator import SIZES, STRIDES, Generator
 from trainer.synthesis.lesson import Lesson, Windows, lesson_of, possible, runs
 from trainer.synthesis.match import match
 from trainer.synthesis.quality import told_apart
 from trainer.synthesis.recipe import (
     GRID,
+    INPUTS,
     Manifest,
     Recipe,
     all_levelled,
@@ -33,7 +34,7 @@ from trainer.synthesis.recipe import (
     quantiles_of,
 )
 from trainer.synthesis.rests import margins
-from trainer.synthesis.sampler import BLOCK, LEAD, TAIL, Graph, Sampler, in_torch
+from trainer.synthesis.sampler import BLOCK, LEAD, TAIL, Graph, Sampler, check_parity, in_torch
 from trainer.synthesis.seen import MADE, SEEN, draw_of
 from trainer.synthesis.settings import SynthSettings
 from trainer.synthesis.variational import LENGTH, Plan, fit_variational
@@ -79,12 +80,10 @@ def fit_generator(
     size = (len(lesson.varying), lesson.clock.size, settings.hidden)
     encoder = Encoder(*size)
     generators, course = _generators(lesson, encoder, size, known, settings, say)
-    recipes = {
-        name: _exported(_recipe(lesson, name, generator, settings), generator) for name, generator in generators.items()
-    }
-    windows = {name: _made(recipe, lesson, settings) for name, recipe in recipes.items()}
+    recipes = {name: _recipe(lesson, name, generator, settings) for name, generator in generators.items()}
+    windows = {name: _made(recipe, lesson, settings, in_torch(generators[name])) for name, recipe in recipes.items()}
     name, quality, made = chosen(windows, known, real, settings, say)
-    kept = recipes[name]
+    kept = _exported(recipes[name], generators[name])
     manifest = kept.manifest.model_copy(update={"quality": quality})
     inverse = encoder_graph_of(encoder, size[0], size[1], LENGTH) if size[0] else b""
     return Fitted(replace(kept, manifest=manifest, encoder=inverse), real, made, course)
@@ -166,13 +165,18 @@ def _recipe(lesson: Lesson, name: str, generator: Generator, settings: SynthSett
 
 
 def _exported(recipe: Recipe, generator: Generator) -> Recipe:
+    """With its graph. Raises ParityError where that does not make what was judged."""
     channels = len(recipe.manifest.varying)
     if not channels:
         return recipe
-    return replace(recipe, graph=graph_of(generator, channels, recipe.clock.size, LEAD + BLOCK + TAIL))
+    length, context = LEAD + BLOCK + TAIL, recipe.clock.size
+    graph = graph_of(generator, channels, context, length)
+    rates = [*zip(SIZES, STRIDES, strict=True), (channels, 1), (context, 1)]
+    check_parity(graph, INPUTS, generator, [(2, size, length // stride) for size, stride in rates])
+    return replace(recipe, graph=graph)
 
 
-def _made(recipe: Recipe, lesson: Lesson, settings: SynthSettings, graph: Graph | None = None) -> Floats:
+def _made(recipe: Recipe, lesson: Lesson, settings: SynthSettings, graph: Graph) -> Floats:
     """Windows ``[N, W, C]`` of what a recipe makes, of every group as many as were measured of it."""
     sampler, manifest = Sampler(recipe, settings.seed, graph=graph), recipe.manifest
     share = np.bincount([s.group for s in lesson.stretches], [len(s.times) for s in lesson.stretches])

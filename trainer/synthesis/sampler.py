@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from schemas.errors import ParityError
 from trainer.synthesis.generator import AFTER, BEFORE, SIZES, STRIDES
 from trainer.synthesis.recipe import INPUTS, Recipe
 
@@ -72,6 +73,19 @@ def in_torch(generator: nn.Module) -> Graph:
         return made
 
     return run
+
+
+#: Difference of a number between ONNX Runtime and PyTorch, at most.
+TOLERANCE = 1e-3
+
+
+def check_parity(graph: bytes, inputs: Sequence[str], generator: nn.Module, shapes: Sequence[tuple[int, ...]]) -> None:
+    """Raises ParityError where a graph does not make what its generator does. ``shapes``: of the inputs."""
+    rng = np.random.default_rng(0)
+    given = [rng.standard_normal(shape, "f4") for shape in shapes]
+    apart = float(np.abs(session_of(graph, inputs)(given) - in_torch(generator)(given)).max())
+    if not apart <= TOLERANCE:
+        raise ParityError(f"ONNX Runtime and PyTorch differ by {apart:.2g} in what they make: nothing was written")
 
 
 class Sampler:

@@ -15,15 +15,15 @@ from trainer.synthesis.choice import check_enough, chosen
 from trainer.synthesis.game import Course
 from trainer.synthesis.images.critic import ImageCritic
 from trainer.synthesis.images.encoder import ImageEncoder
-from trainer.synthesis.images.generator import ImageGenerator
+from trainer.synthesis.images.generator import CODE, ImageGenerator
 from trainer.synthesis.images.lesson import ImageLesson, as_windows, lesson_of
-from trainer.synthesis.images.recipe import ImageManifest, ImageRecipe, image_graph_of
+from trainer.synthesis.images.recipe import INPUTS, ImageManifest, ImageRecipe, image_graph_of
 from trainer.synthesis.images.sampler import ImageSampler
 from trainer.synthesis.images.variational import fit_images, grain
 from trainer.synthesis.match import match
 from trainer.synthesis.pipeline import split
 from trainer.synthesis.quality import MOST, told_apart
-from trainer.synthesis.sampler import Graph, in_torch
+from trainer.synthesis.sampler import Graph, check_parity, in_torch
 from trainer.synthesis.settings import SynthSettings
 from trainer.synthesis.variational import Plan
 
@@ -54,14 +54,12 @@ def fit_image_generator(images: Images, settings: SynthSettings, say: Say = lamb
     torch.manual_seed(settings.seed)
     say(f"learns from {len(lesson.images)} images of {images.frame}")
     generators, course = _generators(lesson, known, settings, say)
-    recipes = {
-        name: _recipe(lesson, name, image_graph_of(generator, lesson.clock.size))
-        for name, generator in generators.items()
-    }
-    made = {name: _made(recipe, lesson, settings.seed) for name, recipe in recipes.items()}
+    made = {name: _made(_recipe(lesson, name), lesson, settings.seed, in_torch(g)) for name, g in generators.items()}
     windows = {name: as_windows(own.transpose(0, 3, 1, 2)) for name, own in made.items()}
     name, quality, _ = chosen(windows, known, real, settings, say)
-    kept = recipes[name]
+    generator = generators[name]
+    kept = _recipe(lesson, name, image_graph_of(generator, lesson.clock.size))
+    check_parity(kept.graph, INPUTS, generator, [(2, CODE), (2, generator.noises), (2, lesson.clock.size)])
     manifest = kept.manifest.model_copy(update={"quality": quality})
     measured = lesson.pixels.back(other.images[_some(len(other.images))]).transpose(0, 2, 3, 1)
     sheets = {"real": measured} | {name: own[_some(len(own))] for name, own in made.items()}
@@ -114,7 +112,7 @@ def _recipe(lesson: ImageLesson, name: str, graph: bytes = b"") -> ImageRecipe:
     return ImageRecipe(manifest, graph)
 
 
-def _made(recipe: ImageRecipe, lesson: ImageLesson, seed: int, graph: Graph | None = None) -> Floats:
+def _made(recipe: ImageRecipe, lesson: ImageLesson, seed: int, graph: Graph) -> Floats:
     """Images ``[N, H, W, bands]``, of every group as many as were measured of it."""
     sampler = ImageSampler(recipe, seed, graph=graph)
     share = np.bincount(lesson.group, minlength=len(lesson.groups)) / len(lesson.group)

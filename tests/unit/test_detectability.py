@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
-from trainer_data import normal, table
+from trainer_data import normal, table, write_csv
 
 from detector.engine.model import Model
 from schemas.contest import Contender, Contest, Decision, Row
 from schemas.errors import SettingsError
+from trainer.cli import main as trainer
 from trainer.detectability.gate import Requirement, gated, refusals
 from trainer.detectability.measure import CHANNELS, GRIDS, SIZES, measure, with_detectability
 from trainer.detectability.result import Detectability, KindResult, Level
@@ -147,6 +149,16 @@ def test_caught_from_on_is_where_no_larger_size_is_missed() -> None:
     for shares, wanted in (((0.0, 1.0, 1.0), 2.0), ((1.0, 0.5, 1.0), 4.0), ((1.0, 1.0, 0.5), None), ((1.0,), 1.0)):
         smallest = levels(*shares).smallest
         assert (None if smallest is None else smallest.size) == wanted
+
+
+def test_a_fit_measures_it_unless_told_not_to(tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "normal.csv", table(normal(900)))
+    fit = ["fit", str(data), "--model", "pca", "--false-alarms", "1/10min"]
+    assert trainer([*fit, "--out", str(tmp_path / "with"), "--set", "detectability=true"]) == 0
+    assert trainer([*fit, "--out", str(tmp_path / "without"), "--set", "detectability=false"]) == 0
+    pages = [(tmp_path / name / "report.html").read_text() for name in ("with", "without")]
+    assert ["What it can see" in page for page in pages] == [True, False]
+    assert FitSettings.model_fields["detectability"].default is True
 
 
 def test_the_page_shows_it() -> None:

@@ -23,7 +23,7 @@ from trainer.synthesis.sampler import BLOCK, Sampler
 from trainer.track import Runner, Track
 
 #: What is learned from, what comes before what is judged, and what is judged, in blocks of 14 days.
-LEARNED, BEFORE, JUDGED = 4, 1, 8
+LEARNED, BEFORE, JUDGED = 4, 1, 5
 
 STREAMS = 3
 

@@ -118,7 +118,9 @@ class KafkaCluster:
         will be.
         """
         if self._writer is None:
-            self._writer = KafkaProducer(bootstrap_servers=self.bootstrap, transactional_id=unique("writer"))
+            # what is written together is one batch, however slow this machine is; the commit does not wait for it
+            config = {"transactional_id": unique("writer"), "linger_ms": 1000}
+            self._writer = KafkaProducer(bootstrap_servers=self.bootstrap, **config)
             self._writer.init_transactions()
         self._writer.begin_transaction()
         sent = [

@@ -27,7 +27,7 @@ AUTO = "auto"
 #: Settings that say nothing to the other kind of data.
 SENSORS_ONLY = frozenset({
     "channels", "window", "score", "context", "mask_channels", "scale_floor", "error_floor", "patience",
-    "stream_field", "timestamp_field", "values_field", "off_when", "settle", "streams", "detectability",
+    "stream_field", "timestamp_field", "values_field", "off_when", "settle", "streams",
 })  # fmt: skip
 IMAGES_ONLY = frozenset({"shift", "brightness", "region", "measures", "top", "frame"})
 

@@ -112,9 +112,12 @@ def levelled(scores: Floats, quantiles: Floats) -> Floats:
 
     A network is nearly right about that; what is nearly right of a channel with few values, or hard ends, is wrong.
     """
-    low, high = quantiles[0], quantiles[-1]
     inner = np.interp(scores, quantiles, GRID)
-    found: Floats = (inner + np.minimum(scores - low, 0) + np.maximum(scores - high, 0)).astype(np.float32)
+    step = GRID[1] - GRID[0]
+    # beyond them as steep as at their ends, where that is less than one to one
+    first, last = (min(step / max(float(gap), 1e-6), 1.0) for gap in np.diff(quantiles)[[0, -1]])
+    below, above = np.minimum(scores - quantiles[0], 0), np.maximum(scores - quantiles[-1], 0)
+    found: Floats = (inner + first * below + last * above).astype(np.float32)
     return found
 
 

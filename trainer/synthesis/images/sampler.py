@@ -16,7 +16,7 @@ from trainer.synthesis.sampler import Graph, Styles, session_of
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-#: What an image must change by on average over its brightest fault's pixels to be seen, share of the pixels' span.
+#: Mean change over all values of an image, as a share of the pixels' span, below which nobody sees a fault.
 VISIBLE = 0.02
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -100,10 +99,6 @@ class FitSettings(SourceSettings, Settings):
     smoothing_span: float = Field(8, ge=1, le=1000, description="span of the mean of raw scores; 1 is none; images: 1")
     scale_floor: float = Field(0.01, gt=0, le=1, description="least scale, as a share of the channel's normal range")
     error_floor: float = Field(0.01, gt=0, description="added to a channel's normal mean square error, scaled units")
-    records: Literal["json", "images"] = Field("json", description="kafka://… only: what a record of the topic holds")
-    frame: str | None = Field(
-        None, description="kafka://… of raw images only: HEIGHTxWIDTHxBANDS; else the first picture's"
-    )
     detectability: bool = Field(True, description="sensors: whether to measure which faults the model can see")
     threads: int = Field(1, ge=1, le=256, description="threads of PyTorch; another number may change the last digits")
 
@@ -150,13 +145,6 @@ class FitSettings(SourceSettings, Settings):
     def _measures(cls, text: str) -> str:
         if text not in MEASURES:
             raise ValueError(f"one of {', '.join(MEASURES)}")
-        return text
-
-    @field_validator("frame")
-    @classmethod
-    def _a_frame(cls, text: str | None) -> str | None:
-        if text is not None and not re.fullmatch(r"[1-9]\d{0,5}x[1-9]\d{0,5}x[1-9]\d{0,2}", text):
-            raise ValueError("HEIGHTxWIDTHxBANDS, such as 480x640x3")
         return text
 
     @field_validator("context")

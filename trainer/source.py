@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+import re
+from typing import Literal
+
+from pydantic import Field, field_validator
 
 from schemas.security import Security
 from schemas.settings import Duration, Texts
@@ -21,3 +24,14 @@ class SourceSettings(Security):
     stream_field: str = Field("stream", min_length=1, description="kafka://… only: name of a reading's stream field")
     timestamp_field: str = Field("timestamp", min_length=1, description="kafka://… only: … timestamp field")
     values_field: str = Field("values", min_length=1, description="kafka://… only: … values field")
+    records: Literal["json", "images"] = Field("json", description="kafka://… only: what a record of the topic holds")
+    frame: str | None = Field(
+        None, description="kafka://… of raw images only: HEIGHTxWIDTHxBANDS; else the first picture's"
+    )
+
+    @field_validator("frame")
+    @classmethod
+    def _a_frame(cls, text: str | None) -> str | None:
+        if text is not None and not re.fullmatch(r"[1-9]\d{0,5}x[1-9]\d{0,5}x[1-9]\d{0,2}", text):
+            raise ValueError("HEIGHTxWIDTHxBANDS, such as 480x640x3")
+        return text

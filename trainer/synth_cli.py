@@ -95,7 +95,7 @@ def _fit(namespace: argparse.Namespace) -> int:
 
     settings = SynthSettings.load(given(namespace, SynthSettings), namespace.config)
     check_target(namespace.out)  # before half an hour of fitting, not after
-    if topic_of(namespace.data) is None and are_images(namespace.data):
+    if settings.records == "images" if topic_of(namespace.data) else are_images(namespace.data):
         return _fit_images(namespace, settings)
     catalogue = None if settings.channels is None else read_catalogue(settings.channels)
     fitted = fit_generator(load(namespace.data, settings, catalogue), settings, say, catalogue)
@@ -106,16 +106,16 @@ def _fit(namespace: argparse.Namespace) -> int:
 
 
 def _fit_images(namespace: argparse.Namespace, settings: SynthSettings) -> int:
-    from detector.adapters.images import read_images
     from detector.adapters.pillow import require_pillow
     from trainer.synthesis.page import PAGE_FILE
 
     require_pillow("a generator of images")
+    from trainer.images.data import load_images
     from trainer.synthesis.images.page import render
     from trainer.synthesis.images.pipeline import fit_image_generator
     from trainer.synthesis.images.recipe import write_image_recipe
 
-    fitted = fit_image_generator(read_images(namespace.data, settings.stream), settings, say)
+    fitted = fit_image_generator(load_images(namespace.data, settings), settings, say)
     write_image_recipe(fitted.recipe, namespace.out, {PAGE_FILE: render(fitted).encode()})
     manifest = fitted.recipe.manifest
     print(f"{namespace.out}: {manifest.model} generator of images of {manifest.frame}")
@@ -131,16 +131,17 @@ def _sample(namespace: argparse.Namespace) -> int:
 
 
 def _sample_images(namespace: argparse.Namespace) -> int:
+    from trainer.synthesis.images.feed import ImageFeed
     from trainer.synthesis.images.output import write_images
+    from trainer.synthesis.planted import asked_and_told
 
     sampler = asked_image_sampler(namespace)
     manifest = sampler.recipe.manifest
-    faults = asked_faults(namespace, manifest.interval_ns, namespace.each * len(manifest.groups))
-    start = asked_start(namespace, manifest.start_ns)
-    told = write_images(sampler, namespace.each, namespace.length, start, faults, namespace.out, namespace.truth)
-    said = f", {told} faults" if faults else ""
-    streams = _streams(namespace.each * len(manifest.groups))
-    print(f"{namespace.out}: {namespace.length} images of {streams}{said}")
+    faults = asked_faults(namespace, manifest.interval_ns, namespace.each * len(manifest.groups), of_images=True)
+    feed = ImageFeed(sampler, namespace.each, asked_start(namespace, manifest.start_ns), faults)
+    asked, told = write_images(feed, namespace.length, namespace.out, namespace.truth)
+    said = asked_and_told(asked, told) if faults else ""
+    print(f"{namespace.out}: {namespace.length} images of {_streams(len(feed.names))}{said}")
     return 0
 
 

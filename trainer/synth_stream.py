@@ -1,4 +1,4 @@
-"""``trainer synth stream``: a generator's readings as a live topic, or as a file in the order of time."""
+"""``trainer synth stream``: a generator's readings, or images, as a live topic or as a file in the order of time."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ from schemas.moment import SECOND_NS
 from schemas.reading import FieldNames
 from schemas.security import Security
 from trainer.console import say
-from trainer.synthesis.asked import add_made, asked_faults, asked_sampler, asked_start, count
+from trainer.synthesis.asked import add_made, asked_faults, asked_image_sampler, asked_sampler, asked_start, count
 from trainer.synthesis.settings import SynthSettings
 
 if TYPE_CHECKING:
     from detector.adapters.kafka_feed import Feed as KafkaFeed
     from trainer.synthesis.feed import Feed
+    from trainer.synthesis.images.feed import ImageFeed
+    from trainer.synthesis.images.recipe import ImageManifest
+    from trainer.synthesis.images.records import Pictures
     from trainer.synthesis.planted import Told
+    from trainer.synthesis.records import Encoder
 
 #: Settings that it takes.
 FIELDS = ("startup_timeout", "stream_field", "timestamp_field", "values_field", *Security.model_fields)
@@ -30,7 +34,9 @@ FIELDS = ("startup_timeout", "stream_field", "timestamp_field", "values_field", 
 EPILOG = """A topic gets records as the detector reads them, with the stream's name as their key, until --length is
 reached or it is interrupted. What the faults are is told on a topic of its own, each when its last reading has been
 sent. The same seed and --start give the same readings. A detector sets aside what is dated more than its max_ahead (an
-hour) past its arrival: what comes faster than it was measured has to start in the past.
+hour) past its arrival: what comes faster than it was measured has to start in the past. Of images there is one a
+record, whose own time is the image's: brokers delete what is older than the topic's retention, and refuse what lies
+more than an hour ahead.
 
 Exit codes: 0 done; 2 something must be changed first; 75 try again; 130 interrupted before a file was whole."""
 
@@ -70,7 +76,7 @@ def _rate(text: str) -> float:
 
 def _stream(namespace: argparse.Namespace) -> int:
     from trainer.data import topic_of
-    from trainer.synthesis.feed import Feed
+    from trainer.synthesis.recipe import is_of_images
 
     settings = SynthSettings.load(given(namespace, SynthSettings), namespace.config)
     topic = topic_of([namespace.to])
@@ -78,22 +84,77 @@ def _stream(namespace: argparse.Namespace) -> int:
         raise SettingsError(f"{namespace.to} is a file, which has an end: name one with --length")
     if topic is not None and namespace.truth == topic[1]:
         raise SettingsError(f"--truth {namespace.truth} is the topic of the readings: name another")
-    sampler = asked_sampler(namespace)
-    manifest = sampler.recipe.manifest
-    interval = manifest.interval_ns
-    faults = asked_faults(namespace, interval, namespace.each * len(manifest.groups))
-    natural = namespace.each * len(manifest.groups) * SECOND_NS / interval
-    rate = natural if namespace.per_s is None and topic is not None else namespace.per_s or None
-    live = topic is not None and rate is not None and rate <= natural
-    usual = time.time_ns() // interval * interval if live else manifest.start_ns
-    feed = Feed(sampler, namespace.each, asked_start(namespace, usual), faults)
+    made = _images if is_of_images(namespace.generator) else _readings
     with _terminated():
-        if topic is None:
-            said = _to_file(namespace, feed, rate)
-        else:
-            said = _to_topic(namespace, settings, feed, rate, *topic)
+        said = made(namespace, settings, topic)
     print(f"{namespace.to}: {said}")
     return 0
+
+
+def _readings(namespace: argparse.Namespace, settings: SynthSettings, topic: tuple[str, str] | None) -> str:
+    from trainer.synthesis.feed import Feed
+    from trainer.synthesis.records import Encoder
+
+    sampler = asked_sampler(namespace)
+    manifest = sampler.recipe.manifest
+    streams = namespace.each * len(manifest.groups)
+    faults = asked_faults(namespace, manifest.interval_ns, streams)
+    rate, live = _rates(namespace, streams, manifest.interval_ns, topic)
+    start_ns = asked_start(namespace, _now(manifest.interval_ns) if live else manifest.start_ns)
+    feed = Feed(sampler, namespace.each, start_ns, faults)
+    if topic is None:
+        return _to_file(namespace, feed, rate)
+    fields = FieldNames(stream=settings.stream_field, timestamp=settings.timestamp_field, values=settings.values_field)
+    encoder = Encoder(feed.names, feed.channels, fields, namespace.per_record)
+    return _to_topic(namespace, settings, feed, encoder, rate, *topic)
+
+
+def _images(namespace: argparse.Namespace, settings: SynthSettings, topic: tuple[str, str] | None) -> str:
+    from detector.adapters.pillow import require_pillow
+    from trainer.synthesis.images.feed import ImageFeed
+    from trainer.synthesis.images.output import write_images
+    from trainer.synthesis.images.records import Pictures
+    from trainer.synthesis.planted import asked_and_told
+
+    sampler = asked_image_sampler(namespace)
+    manifest = sampler.recipe.manifest
+    streams = namespace.each * len(manifest.groups)
+    faults = asked_faults(namespace, manifest.interval_ns, streams, of_images=True)
+    rate, live = _rates(namespace, streams, manifest.interval_ns, topic)
+    if topic is None:
+        feed = ImageFeed(sampler, namespace.each, asked_start(namespace, manifest.start_ns), faults)
+        asked, told = write_images(feed, namespace.length, namespace.to, namespace.truth)
+        said = asked_and_told(asked, told) if faults else ""
+        return f"{namespace.length} images of {streams} stream{'s' * (streams != 1)}{said}"
+    if namespace.per_record != 1:
+        raise SettingsError(f"--per-record {namespace.per_record}: a record holds one image")
+    require_pillow("a topic of images")
+    encoder = Pictures(manifest)
+    feed = ImageFeed(sampler, namespace.each, asked_start(namespace, _before(namespace, manifest, live)), faults)
+    return _to_topic(namespace, settings, feed, encoder, rate, *topic)
+
+
+def _before(namespace: argparse.Namespace, manifest: ImageManifest, live: bool) -> int:
+    """A time of the first image that brokers take, and keep: an image's is its record's own, ns."""
+    now_ns = _now(manifest.interval_ns)
+    if live or namespace.start is not None:
+        return now_ns
+    if namespace.length is None:
+        raise SettingsError("images that come faster than they were taken lie ahead of time soon: name --length")
+    return int(now_ns - namespace.length * manifest.interval_ns)
+
+
+def _rates(
+    namespace: argparse.Namespace, streams: int, interval_ns: int, topic: tuple[str, str] | None
+) -> tuple[float | None, bool]:
+    """(readings per second, None: as fast as can be; whether that is no faster than they were measured)."""
+    natural = streams * SECOND_NS / interval_ns
+    rate = natural if namespace.per_s is None and topic is not None else namespace.per_s or None
+    return rate, topic is not None and rate is not None and rate <= natural
+
+
+def _now(interval_ns: int) -> int:
+    return time.time_ns() // interval_ns * interval_ns
 
 
 @contextmanager
@@ -130,17 +191,15 @@ def _to_file(namespace: argparse.Namespace, feed: Feed, rate: float | None) -> s
 
 
 def _to_topic(
-    namespace: argparse.Namespace, settings: SynthSettings, feed: Feed, rate: float | None, servers: str, topic: str
-) -> str:
+    namespace: argparse.Namespace, settings: SynthSettings, feed: Feed | ImageFeed, encoder: Encoder | Pictures,
+    rate: float | None, servers: str, topic: str,
+) -> str:  # fmt: skip
     from detector.adapters.kafka_clients import Clients
     from detector.adapters.kafka_feed import open_feed
     from detector.adapters.kafka_security import client_settings
     from trainer.synthesis.pace import Pace
     from trainer.synthesis.planted import asked_and_told
-    from trainer.synthesis.records import Encoder
 
-    fields = FieldNames(stream=settings.stream_field, timestamp=settings.timestamp_field, values=settings.values_field)
-    encoder = Encoder(feed.names, feed.channels, fields, namespace.per_record)
     keys = [name.encode() for name in feed.names]
     clients = Clients(servers, "residual-synth", client_settings(settings))
     stretches = feed.of_all(namespace.length)
@@ -154,7 +213,7 @@ def _to_topic(
                 for record in encoder.records(stretch.times, stretch.values):
                     while due and due[-1].end_ns < record.newest_ns:
                         told += _told(kafka, due.pop())
-                    kafka.send(keys[record.stream], record.value)
+                    kafka.send(keys[record.stream], record.value, record.timestamp_ms)
                     pace.sent(record.readings)
                 for one in reversed(due):
                     told += _told(kafka, one)

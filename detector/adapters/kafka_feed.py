@@ -31,21 +31,23 @@ class Feed:
             retry_backoff_ms=50,
         )  # fmt: skip
 
-    def send(self, key: bytes, value: bytes) -> None:
-        """One record; waits while too many are on their way. Raises what the brokers said of an earlier one."""
-        self._put(self._topic, key, value, partition_of(key, self._partitions))
+    def send(self, key: bytes, value: bytes, timestamp_ms: int | None = None) -> None:
+        """One record; waits while too many are on their way. Raises what the brokers said of an earlier one.
+
+        ``timestamp_ms`` None: now, since brokers delete what is old by it, and refuse what lies ahead.
+        """
+        self._put(self._topic, key, value, partition_of(key, self._partitions), timestamp_ms)
 
     def tell(self, key: bytes, value: bytes) -> None:
         """One record of the truth."""
         assert self._truth is not None
         self._put(self._truth, key, value, 0)
 
-    def _put(self, topic: str, key: bytes, value: bytes, partition: int) -> None:
+    def _put(self, topic: str, key: bytes, value: bytes, partition: int, timestamp_ms: int | None = None) -> None:
         if self._failed is not None:
             raise self._said(self._failed, topic)
         try:
-            # its own time is now: brokers delete what is old by it, and refuse what lies ahead
-            future = self._producer.send(topic, value=value, key=key, partition=partition)
+            future = self._producer.send(topic, value=value, key=key, partition=partition, timestamp_ms=timestamp_ms)
         except VENDOR as error:
             raise self._said(error, topic) from error
         future.add_errback(self._note)

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,16 @@ import pytest
 from broker import Broker
 from kafka_cluster import create_topic, read_all, unique
 from made import made, table
+from sklearn.datasets import load_digits
 
 from detector.adapters.files import read_table
-from detector.history import read_topic
-from schemas.moment import parse_time
+from detector.adapters.images import read_images
+from detector.history import read_image_topic, read_topic
+from schemas.frame import Frame
+from schemas.moment import format_time, parse_time
 from schemas.reading import FieldNames
 from trainer.cli import main as trainer
+from trainer.synthesis.images.recipe import read_image_recipe
 from trainer.synthesis.recipe import read_recipe, write_recipe
 
 pytestmark = pytest.mark.kafka
@@ -86,3 +91,37 @@ def test_interrupted_it_says_how_much_it_sent(broker: Broker, folder: str) -> No
     said = int(out.rpartition(": ")[2].split(" ")[0].replace(",", ""))
     assert len(read_all(broker.bootstrap, topic)) == said
     assert "of 500 asked for" in out
+
+
+def test_a_camera_is_made_and_learned_from_its_topic(broker: Broker, tmp_path: Path) -> None:
+    pytest.importorskip("PIL.Image")
+    source, gen, topic, truth = tmp_path / "x.npz", str(tmp_path / "gen"), unique("frames"), unique("truth")
+    digits = load_digits()
+    np.savez(source, x=digits.images[digits.target < 2].astype(np.uint8))  # one a second, from 1970 on
+    quick = ["--steps", "300", "--model", "vae", "--hidden", "16"]
+    assert trainer(["synth", "fit", str(source), "--out", gen, *quick]) == 0
+    to = ["--to", f"kafka://{broker.bootstrap}/{topic}", "--truth", truth, "--partitions", "2", "--streams", "2"]
+    before = time.time_ns()
+    assert trainer(["synth", "stream", gen, *to, "--length", "300", "--rate", "0", "--episodes", "30/1h"]) == 0
+    frames = read_image_topic(broker.bootstrap, topic, 1e9, timeout_s=30)
+    assert (frames.frame, len(frames.table)) == (Frame(8, 8, 1), 600)
+    assert set(frames.table.streams) == {"1", "2"}
+    newest = frames.table.times.max()
+    assert before - 5 * 10**9 <= newest <= time.time_ns()  # ends now: neither deleted at once nor refused
+    start = format_time(int(newest) - 299 * 10**9)
+    sample = ["synth", "sample", gen, "--streams", "2", "--length", "300", "--start", start, "--episodes", "30/1h"]
+    assert trainer([*sample, "--out", str(tmp_path / "made.npz"), "--truth", str(tmp_path / "t.csv")]) == 0
+    files = read_images([str(tmp_path / "made.npz")]).table
+    for stream in ("1", "2"):
+        read, wanted = (one.values[np.array(one.streams) == stream] for one in (frames.table, files))
+        np.testing.assert_array_equal(read, wanted)
+    told = [json.loads(value) for _, _, value in read_all(broker.bootstrap, truth) if value]
+    lines = (tmp_path / "t.csv").read_text().splitlines()[1:]
+    assert sorted((one["stream"], one["kind"], one["start"]) for one in told) == sorted(
+        (stream, kind, start) for stream, kind, start, *_ in (line.split(",") for line in lines)
+    )
+    assert len(told) >= 2
+    again = str(tmp_path / "again")
+    source_topic = f"kafka://{broker.bootstrap}/{topic}"
+    assert trainer(["synth", "fit", source_topic, "--records", "images", "--out", again, *quick]) == 0
+    assert read_image_recipe(again).manifest.frame == Frame(8, 8, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -16,13 +17,17 @@ from sklearn.datasets import load_digits
 
 from detector.adapters.files import Table
 from detector.adapters.images import Images, read_images
-from schemas.errors import ModelError
+from detector.decoding.images import decode_image
+from schemas.errors import ModelError, SettingsError
 from schemas.frame import Frame
 from trainer import cli
+from trainer.images.faults import KINDS
+from trainer.synthesis.images.feed import ImageFeed
 from trainer.synthesis.images.generator import doublings, sizes
 from trainer.synthesis.images.lesson import Pixels, as_windows
 from trainer.synthesis.images.pipeline import FittedImages, fit_image_generator
 from trainer.synthesis.images.recipe import BATCH, read_image_recipe, write_image_recipe
+from trainer.synthesis.images.records import Pictures
 from trainer.synthesis.images.sampler import ImageSampler, spoil_images
 from trainer.synthesis.planted import Faults
 from trainer.synthesis.recipe import read_recipe
@@ -96,10 +101,44 @@ def test_groups_look_like_their_cameras() -> None:
 def test_faults_are_where_the_truth_says_and_nowhere_else() -> None:
     recipe = fitted().recipe
     _, clean = ImageSampler(recipe, 0).images(0, 0, 0, 300)
-    spoilt, told = spoil_images(recipe, clean, Faults(0.1, seed=2), 0)
+    times = np.arange(300) * 10**9
+    spoilt, told = spoil_images(recipe.pixels, times, clean, "gate", 30, [2], tuple(KINDS))
     changed = np.flatnonzero((spoilt != clean).any(axis=(1, 2, 3)))
-    assert changed.tolist() == [one.place for one in told]
-    assert 15 <= len(told) <= 31
+    assert times[changed].tolist() == [one.start_ns for one in told]
+    assert 15 <= len(told) <= 30
+    assert {one.cells[4:] for one in told} == {("", "")}
+    assert json.loads(told[0].to_bytes()).keys() == {"stream", "kind", "start", "end"}
+
+
+def test_a_feed_is_cut_into_blocks_that_nobody_sees() -> None:
+    recipe = fitted().recipe
+    faults = Faults(0.05, tuple(KINDS), seed=1)
+    whole = list(ImageFeed(ImageSampler(recipe, 4), 2, 10**12, faults).of_all(BATCH + 9))
+    endless = ImageFeed(ImageSampler(recipe, 4), 2, 10**12, faults).of_all()
+    assert [len(stretch.times) for stretch in whole] == [BATCH, 9]
+    for stretch in whole:
+        same = next(endless)
+        assert stretch.values.shape == (4, len(stretch.times), 8, 8, 1)
+        np.testing.assert_array_equal(stretch.times, same.times[: len(stretch.times)])
+    np.testing.assert_array_equal(
+        np.concatenate([stretch.times for stretch in whole]), ImageSampler(recipe, 4).images(0, 0, 10**12, BATCH + 9)[0]
+    )
+    assert sum(stretch.asked for stretch in whole) in range(10, 19)  # .05 of 4 · 73
+
+
+def test_images_that_are_no_bytes_are_no_records() -> None:
+    manifest = fitted().recipe.manifest
+    moments, images = np.array([0, 10**9]), np.arange(2 * 2 * 8 * 8 * 2).reshape(2, 2, 8, 8, 2).astype(np.float32) % 17
+    two_bands = manifest.model_copy(update={"frame": Frame(8, 8, 2)})
+    records = list(Pictures(two_bands).records(moments, images))
+    assert [(one.stream, one.timestamp_ms) for one in records] == [(0, 0), (1, 0), (0, 1000), (1, 1000)]
+    found = decode_image(records[1].value, Frame(8, 8, 2))
+    np.testing.assert_array_equal(found, images[1, 0])  # raw: PNG has no pixels of two bands
+    for other in ({"whole": False}, {"high": 300.0}, {"low": -1.0}):
+        with pytest.raises(SettingsError, match="8 bits"):
+            Pictures(manifest.model_copy(update=other))
+    with pytest.raises(SettingsError, match="a millisecond apart"):
+        Pictures(manifest.model_copy(update={"interval_ns": 1000}))
 
 
 def test_a_folder_of_images_is_no_folder_of_readings(tmp_path: Path) -> None:
@@ -129,5 +168,19 @@ def test_fit_and_sample_by_the_command_line(tmp_path: Path, capsys: pytest.Captu
     assert f"{len(told)} faults" in capsys.readouterr().out
     assert cli.main(["synth", "sample", str(folder), "--length", "4", "--out", str(tmp_path / "x.csv")]) == 2
     assert "one .npz" in capsys.readouterr().err
-    assert cli.main(["synth", "stream", str(folder), "--to", str(tmp_path / "x.csv"), "--length", "4"]) == 2
-    assert "generator of images" in capsys.readouterr().err
+    streamed, told_again = tmp_path / "streamed.npz", tmp_path / "again.csv"
+    asked = ["synth", "stream", str(folder), "--length", "400", "--to", str(streamed), "--truth", str(told_again)]
+    assert cli.main([*asked, "--episodes", "20/1h"]) == 0
+    assert told_again.read_text() == truth.read_text()
+    np.testing.assert_array_equal(read_images([str(streamed)]).table.values, read.table.values)
+    only = [*asked, "--episodes", "20/1h", "--kinds", "spot"]
+    assert cli.main(only) == 0
+    with told_again.open() as file:
+        assert {row["kind"] for row in csv.DictReader(file)} == {"spot"}
+    assert cli.main([*asked, "--kinds", "spike"]) == 2
+    assert "--kinds spike: there are" in capsys.readouterr().err
+    to_topic = ["synth", "stream", str(folder), "--to", "kafka://localhost:1/x"]
+    assert cli.main([*to_topic, "--per-record", "2"]) == 2
+    assert "a record holds one image" in capsys.readouterr().err
+    assert cli.main([*to_topic, "--rate", "0"]) == 2
+    assert "name --length" in capsys.readouterr().err

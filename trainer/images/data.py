@@ -24,6 +24,7 @@ from schemas.manifest import Season
 from schemas.moment import SECOND_NS
 from trainer.data import Given, rows_by_stream, split_times, topic_of
 from trainer.settings import FitSettings
+from trainer.source import SourceSettings
 
 #: Images, of all parts together, below which no model is worth its name.
 LEAST_IMAGES = 30
@@ -98,7 +99,7 @@ class PreparedImages:
         return Part(self, self.calibration_rows)
 
 
-def load_images(sources: Sequence[str], settings: FitSettings) -> Images:
+def load_images(sources: Sequence[str], settings: SourceSettings) -> Images:
     """The images of files and folders, or of one Kafka topic written as ``kafka://HOST:PORT/TOPIC``."""
     topic = topic_of(sources)
     if topic is None:

@@ -11,7 +11,6 @@ from schemas.moment import SECOND_NS, parse_time
 from schemas.promise import DAY_S, Promise
 
 if TYPE_CHECKING:
-    from trainer.faults import Kind
     from trainer.synthesis.images.sampler import ImageSampler
     from trainer.synthesis.planted import Faults
     from trainer.synthesis.sampler import Sampler
@@ -99,11 +98,13 @@ def asked_start(namespace: argparse.Namespace, usual_ns: int) -> int:
         raise SettingsError(f"--start {namespace.start}: {error}") from None
 
 
-def asked_faults(namespace: argparse.Namespace, interval_ns: int, streams: int) -> Faults | None:
+def asked_faults(
+    namespace: argparse.Namespace, interval_ns: int, streams: int, *, of_images: bool = False
+) -> Faults | None:
     """What is ordered; None: nothing. Raises SettingsError for what cannot be, whether it is ordered or not."""
     from trainer.synthesis.planted import Faults
 
-    kinds = _kinds(namespace.kinds)
+    kinds = _kinds(namespace.kinds, of_images)
     try:
         per_day = Promise.parse(namespace.episodes).per_day(streams)
     except ValueError as error:
@@ -112,12 +113,12 @@ def asked_faults(namespace: argparse.Namespace, interval_ns: int, streams: int) 
     return None if namespace.truth is None else Faults(rate, kinds, namespace.seed)
 
 
-def _kinds(text: str | None) -> Sequence[Kind]:
-    from trainer.faults import KINDS, Kind
+def _kinds(text: str | None, of_images: bool) -> Sequence[str]:
+    from trainer.faults import KINDS
+    from trainer.images import faults
 
-    if text is None:
-        return KINDS
-    try:
-        return [Kind(name.strip()) for name in text.split(";")]
-    except ValueError:
-        raise SettingsError(f"--kinds {text}: there are {'; '.join(KINDS)}") from None
+    known = tuple(faults.KINDS) if of_images else KINDS
+    wanted = known if text is None else [name.strip() for name in text.split(";")]
+    if unknown := [name for name in wanted if name not in known]:
+        raise SettingsError(f"--kinds {unknown[0]}: there are {'; '.join(known)}")
+    return wanted

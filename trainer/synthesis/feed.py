@@ -37,7 +37,7 @@ class Stretch:
     times: Ints
     """``[n]``, ns."""
     values: Floats
-    """``[S, n, C]``."""
+    """``[S, n, C]``; of images ``[S, n, H, W, bands]``."""
     told: tuple[Told, ...]
     """The faults that are in it."""
     asked: int
@@ -68,7 +68,7 @@ class Feed:
         if size > MOST_VALUES:
             most = MOST_VALUES // (BLOCK * len(self.channels))
             raise SettingsError(f"{len(self.names)} streams are too many for one process: ask for {most} at most")
-        return _ahead(self._blocks(length))
+        return ahead(self._blocks(length))
 
     def _blocks(self, length: int | None) -> Iterator[Stretch]:
         for block in count() if length is None else range(-(-length // BLOCK)):
@@ -111,7 +111,7 @@ def _scale(sampler: Sampler, group: int) -> Floats:
     return scale_of(readings_of(scores, own, manifest.varying, manifest.same_as))
 
 
-def _ahead(stretches: Iterator[Stretch]) -> Iterator[Stretch]:
+def ahead(stretches: Iterator[Stretch]) -> Iterator[Stretch]:
     """The same, each made while the one before is used."""
     with ThreadPoolExecutor(1) as pool:
         coming: Future[Stretch | None] = pool.submit(next, stretches, None)

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from trainer.console import steps
 from trainer.synthesis.critic import GROUP
 
 #: Deviation of the noise that both kinds of windows get, normal scores.
@@ -112,7 +113,7 @@ class Game(Generic[G]):
         course, began = Course(), time.monotonic()
         best, kept = look(self.mean), copy.deepcopy(self.mean.state_dict())
         course.told_apart.append(best)
-        for step in range(1, self.rules.steps + 1):
+        for step in steps(self.rules.steps, "game", first=1):
             for _ in range(self.rules.critic_steps):
                 gap, variety = self._judge()
             self._move()

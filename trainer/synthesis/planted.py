@@ -30,25 +30,29 @@ class Told:
     """A fault of a stream, as whoever looks for it is told."""
 
     stream: str
-    kind: Kind
+    kind: str
     start_ns: int
     """Of its first reading."""
     end_ns: int
     """Of its last reading."""
-    channels: tuple[str, ...]
-    size: float
+    channels: tuple[str, ...] = ()
+    size: float | None = None
+    """None, as no channels: of an image."""
 
     @property
     def cells(self) -> tuple[str, ...]:
         """In the order of COLUMNS."""
         times = format_time(self.start_ns), format_time(self.end_ns)
-        return (self.stream, self.kind.value, *times, ";".join(self.channels), f"{self.size:.4g}")
+        size = "" if self.size is None else f"{self.size:.4g}"
+        return (self.stream, str(self.kind), *times, ";".join(self.channels), size)
 
     def to_bytes(self) -> bytes:
         """As a JSON object."""
-        stream, kind, start, end = self.cells[:4]
-        told = {"stream": stream, "kind": kind, "start": start, "end": end, "channels": self.channels}
-        return json.dumps({**told, "size": float(self.cells[-1])}, ensure_ascii=False).encode()
+        stream, kind, start, end, _, size = self.cells
+        told: dict[str, object] = {"stream": stream, "kind": kind, "start": start, "end": end}
+        if self.size is not None:
+            told |= {"channels": self.channels, "size": float(size)}
+        return json.dumps(told, ensure_ascii=False).encode()
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ class Faults:
 
     rate: float
     """Faults per reading of a stream."""
-    kinds: Sequence[Kind] = KINDS
+    kinds: Sequence[str] = KINDS
+    """Of readings, or of images."""
     seed: int = 0
 
     def within(self, first: int, count: int, stream: int) -> int:
@@ -76,7 +81,7 @@ def spoil(
     channels: Sequence[str],
     wanted: int,
     seed: Sequence[int],
-    kinds: Sequence[Kind] = KINDS,
+    kinds: Sequence[str] = KINDS,
     scale: Floats | None = None,
 ) -> tuple[Floats, list[Told]]:
     """Readings ``[n, C]`` of one stream with ``wanted`` faults in them, and what they are.
@@ -88,7 +93,9 @@ def spoil(
         return values, []
     scale = scale_of(values) if scale is None else scale
     rng = np.random.default_rng([*seed, 1])
-    faults = draw(values, scale, seed=seed, kinds=kinds, per_kind=-(-wanted // len(kinds)), margin=MARGIN)
+    faults = draw(
+        values, scale, seed=seed, kinds=[Kind(kind) for kind in kinds], per_kind=-(-wanted // len(kinds)), margin=MARGIN
+    )
     if len(faults) > wanted:
         faults = [faults[n] for n in sorted(rng.choice(len(faults), wanted, replace=False).tolist())]
     visible = [fault for fault, seen in zip(faults, plant(values, faults, scale, seed).changed, strict=True) if seen]

@@ -31,6 +31,8 @@ class Record:
     """Time of its newest reading."""
     readings: int
     value: bytes
+    timestamp_ms: int | None = None
+    """Of the record, where that is the reading's time; None: when it is sent."""
 
 
 class Encoder:

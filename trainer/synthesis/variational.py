@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainer.console import steps
 from trainer.models.variational import gaussian_divergence
 from trainer.synthesis.encoder import Encoder, Posterior
 from trainer.synthesis.generator import AFTER, BEFORE, STRIDES, Generator
@@ -76,7 +77,7 @@ def descend(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, plan.rate, total_steps=plan.steps, pct_start=0.1)
     curve: list[float] = []
     began = time.monotonic()
-    for step in range(plan.steps):
+    for step in steps(plan.steps, "variational fit"):
         likelihood, divergence = parts()
         loss = likelihood + min(step / (WARM * plan.steps), 1.0) * divergence
         optimiser.zero_grad()

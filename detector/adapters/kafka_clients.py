@@ -12,8 +12,8 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -95,6 +95,18 @@ class Clients:
             admin.close()
             raise SettingsError(f"{self.servers} runs Kafka {'.'.join(map(str, version))}: 2.5 or newer is needed")
         return admin
+
+    @contextmanager
+    def administering(self, deadline: float, what: str) -> Iterator[KafkaAdminClient]:
+        """An admin client for a few questions; ``what``: what they are for, where the brokers refuse."""
+        admin = self.admin(deadline)
+        try:
+            yield admin
+        except VENDOR as error:
+            raise translate(error, what) from error
+        finally:
+            with suppress(Exception):
+                admin.close()
 
     def consumer(
         self,

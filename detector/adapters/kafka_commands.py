@@ -16,7 +16,7 @@ from detector.adapters.kafka_topics import COMMANDS_PARTITIONS, look_up
 from detector.adapters.port import Commands, Damaged
 from schemas.command import Command
 from schemas.dead_letter import Reason
-from schemas.errors import BrokerUnavailable, ResidualError, TopicError
+from schemas.errors import BrokerUnavailable, TopicError
 
 log = logging.getLogger(__name__)
 
@@ -94,17 +94,9 @@ def publish(clients: Clients, topic: str, command: Command, patience_s: float) -
 
 
 def _check(clients: Clients, topic: str, deadline: float) -> None:
-    admin = clients.admin(deadline)
-    try:
+    with clients.administering(deadline, f"looking for the topic {topic}") as admin:
         check_rights(admin, {topic: (WRITE,)})
         count = look_up(admin, topic)
-    except ResidualError:
-        raise
-    except VENDOR as error:
-        raise translate(error, f"looking for the topic {topic}") from error
-    finally:
-        with suppress(Exception):
-            admin.close()
     if count is None:
         raise TopicError(
             f"there is no topic {topic}: a detector makes it at its start; name that detector's --group-id, or its "

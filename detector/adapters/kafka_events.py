@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from kafka import errors as vendor
-from kafka.admin import NewTopic
 
 from detector.adapters.kafka_clients import Clients
 from detector.adapters.kafka_errors import VENDOR, translate
-from detector.adapters.kafka_topics import look_up
+from detector.adapters.kafka_topics import make_topic
 from schemas.errors import BrokerUnavailable
 
 
@@ -23,7 +22,8 @@ def publish_events(clients: Clients, topic: str, events: Sequence[tuple[bytes, b
     if not events:
         return
     deadline = time.monotonic() + patience_s
-    _make(clients, topic, deadline)
+    with clients.administering(deadline, f"making the topic {topic}") as admin:
+        make_topic(admin, topic, 1)
     producer = clients.writer(deadline)
     try:
         sent = [producer.send(topic, key=key, value=value, partition=0) for key, value in events]
@@ -36,16 +36,3 @@ def publish_events(clients: Clients, topic: str, events: Sequence[tuple[bytes, b
     finally:
         with suppress(Exception):  # it waits for what it could not send; that has been said
             producer.close(timeout=1)
-
-
-def _make(clients: Clients, topic: str, deadline: float) -> None:
-    admin = clients.admin(deadline)
-    try:
-        if look_up(admin, topic) is None:
-            with suppress(vendor.TopicAlreadyExistsError):  # by somebody else, at the same time
-                admin.create_topics([NewTopic(topic, 1, -1)])  # (-1: as many copies as the broker's default says)
-    except VENDOR as error:
-        raise translate(error, f"making the topic {topic}") from error
-    finally:
-        with suppress(Exception):
-            admin.close()

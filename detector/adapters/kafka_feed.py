@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
-from kafka import KafkaAdminClient
 from kafka import errors as vendor
-from kafka.admin import NewTopic
 
 from detector.adapters.kafka_clients import BATCH_BYTES, Clients
 from detector.adapters.kafka_errors import VENDOR, translate
 from detector.adapters.kafka_rights import WRITE, check_rights
-from detector.adapters.kafka_topics import look_up
+from detector.adapters.kafka_topics import look_up, make_topic
 from detector.adapters.partitioner import partition_of
 from schemas.errors import BrokerUnavailable, ResidualError, TopicError
 
@@ -82,27 +80,11 @@ def open_feed(clients: Clients, topic: str, truth: str | None, make: int | None,
     answers within ``patience_s``.
     """
     deadline = time.monotonic() + patience_s
-    admin = clients.admin(deadline)
-    try:
-        partitions = _partitions(admin, topic, make)
+    with clients.administering(deadline, f"looking for the topic {topic}") as admin:
+        partitions = look_up(admin, topic) if make is None else make_topic(admin, topic, make)
+        if partitions is None:
+            raise TopicError(f"there is no topic {topic}: name another, or have it made with --partitions N")
         if truth is not None:
-            _partitions(admin, truth, 1)
+            make_topic(admin, truth, 1)
         check_rights(admin, {name: (WRITE,) for name in (topic, truth) if name is not None})
-    except ResidualError:
-        raise
-    except VENDOR as error:
-        raise translate(error, f"looking for the topic {topic}") from error
-    finally:
-        with suppress(Exception):
-            admin.close()
     return Feed(clients, topic, partitions, truth, patience_s)
-
-
-def _partitions(admin: KafkaAdminClient, topic: str, make: int | None) -> int:
-    if (found := look_up(admin, topic)) is not None:
-        return found
-    if make is None:
-        raise TopicError(f"there is no topic {topic}: name another, or have it made with --partitions N")
-    with suppress(vendor.TopicAlreadyExistsError):  # by somebody else, at the same time
-        admin.create_topics([NewTopic(topic, make, -1)])  # (-1: as many copies as the broker's default says)
-    return look_up(admin, topic) or make

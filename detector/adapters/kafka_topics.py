@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from typing import Any
 
 from kafka import KafkaAdminClient
 from kafka import errors as vendor
+from kafka.admin import NewTopic
 
 from detector.adapters.kafka_errors import VENDOR, translate
 from schemas.errors import AccessError, BrokerUnavailable, TopicError
@@ -145,6 +147,15 @@ def look_up(admin: KafkaAdminClient, name: str) -> int | None:
     while (count := _counts(admin, [name]).get(name)) is None and time.monotonic() < deadline:
         time.sleep(0.2)
     return count
+
+
+def make_topic(admin: KafkaAdminClient, name: str, partitions: int) -> int:
+    """Partitions of a topic, which is made with so many where there is none."""
+    if (found := look_up(admin, name)) is not None:
+        return found
+    with suppress(vendor.TopicAlreadyExistsError):  # by somebody else, at the same time
+        admin.create_topics([NewTopic(name, partitions, -1)])  # (-1: as many copies as the broker's default says)
+    return look_up(admin, name) or partitions
 
 
 def _counts(admin: KafkaAdminClient, names: list[str]) -> dict[str, int]:

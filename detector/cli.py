@@ -10,9 +10,11 @@ import sys
 from collections.abc import Sequence
 
 from detector.flags import add_flags, given, refuse_secrets
+from detector.logs import start_log
 from detector.rehearsal.other import DECIDING
 from schemas.command import Verb
 from schemas.errors import ResidualError
+from schemas.notify import NotifySettings
 from schemas.printable import printable
 from schemas.security import Security
 from schemas.settings import DetectorSettings
@@ -71,10 +73,19 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument(
         "--partitions", type=int, default=1, metavar="N", help="place streams on N partitions as Kafka would; 1"
     )
-    only = ("model", "trusted_keys", "threads", "log_level", *DECIDING)
+    only = ("model", "trusted_keys", "threads", "log_level", "log_format", *DECIDING)
     add_flags(score, DetectorSettings, only)
     score.set_defaults(command=_score)
     _add_tell(commands)
+    notify = commands.add_parser(
+        "notify",
+        help="tell people of alerts: Alertmanager, a webhook, a line each",
+        description="Reads the alerts topic in a group of its own and tells of each incident once: by itself, as one "
+        "of many that broke together, or in the day's digest.",
+        epilog="Exit codes: 0 stopped or done; 2 something must be changed first; 75 start it again; 1 a bug.",
+    )
+    add_flags(notify, NotifySettings)
+    notify.set_defaults(command=_notify)
     return parser
 
 
@@ -103,24 +114,23 @@ def _add_tell(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def _settings(namespace: argparse.Namespace) -> DetectorSettings:
     settings = DetectorSettings.load(given(namespace, DetectorSettings), namespace.config)
-    to_stderr = logging.StreamHandler(sys.stderr)
-    to_stderr.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[to_stderr])
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it retries is no news; what it raises we say ourselves
+    start_log(settings.log_level, settings.log_format)
     return settings
-
-
-class _OneLine(logging.Formatter):
-    """A message is one line, whatever names of streams are in it; what Python itself adds of an error may be more."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 — the name is logging's
-        return printable(super().formatMessage(record))
 
 
 def _run(namespace: argparse.Namespace) -> int:
     from detector.run import run  # here: offline scoring needs no Kafka client
 
     run(_settings(namespace))
+    return 0
+
+
+def _notify(namespace: argparse.Namespace) -> int:
+    from detector.notify.run import notify  # here: offline scoring needs no Kafka client
+
+    settings = NotifySettings.load(given(namespace, NotifySettings), namespace.config)
+    start_log(settings.log_level, settings.log_format)
+    notify(settings)
     return 0
 
 

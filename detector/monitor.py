@@ -25,7 +25,7 @@ class Monitor(Observer):
         self.metrics = Metrics()
         self.health = Health(limit_s)
         self._watchdog = watchdog
-        self._server = HealthServer(http, self.metrics, self.health) if http else None
+        self._server = HealthServer(http, self.metrics.registry, self.health) if http else None
 
     def __enter__(self) -> Monitor:
         return self

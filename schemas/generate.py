@@ -16,6 +16,7 @@ from schemas.contest import CONTEST_VERSION, Contest
 from schemas.drift import DRIFT_VERSION, Drift
 from schemas.feedback import FEEDBACK_VERSION, Feedback
 from schemas.manifest import MANIFEST_VERSION, Manifest
+from schemas.notice import NOTICE_VERSION, Notice
 from schemas.reading import READING_VERSION, Reading
 from schemas.settings import SETTINGS_VERSION, DetectorSettings
 from schemas.silence import SILENCE_VERSION, Silence
@@ -31,6 +32,7 @@ SCHEMAS: dict[str, tuple[int, type[BaseModel]]] = {
     "drift": (DRIFT_VERSION, Drift),
     "feedback": (FEEDBACK_VERSION, Feedback),
     "manifest": (MANIFEST_VERSION, Manifest),
+    "notice": (NOTICE_VERSION, Notice),
     "reading": (READING_VERSION, Reading),
     "settings": (SETTINGS_VERSION, DetectorSettings),
     "silence": (SILENCE_VERSION, Silence),
@@ -44,7 +46,8 @@ READ = ("command", "feedback", "reading", "settings", "silence")
 def generate() -> dict[str, str]:
     """Text of each file by its name.
 
-    What is written (alerts, champions, contests, drift, manifests) is described as it is written: every field is there.
+    What is written (alerts, champions, contests, drift, manifests, notices) is described as it is written: every field
+    is there.
     What is read (commands, feedback, readings, settings, silences) is described as it is read.
     """
     return {f"{name}.v{version}.json": _text(name, version, model) for name, (version, model) in SCHEMAS.items()}

@@ -74,7 +74,7 @@ class Security(BaseModel):
         if given is not None:
             return given.get_secret_value()
         file: str | None = getattr(self, SECRETS[name])
-        return None if file is None else _read_secret(file, SECRETS[name])
+        return None if file is None else read_secret(file, SECRETS[name])
 
     @model_validator(mode="after")
     def _a_connection(self) -> Security:
@@ -146,7 +146,7 @@ def _check_url(url: str, ca: str | None) -> None:
         raise ValueError("oauth_ca is set: it is used with an https:// address only")
 
 
-def _read_secret(path: str, setting: str) -> str:
+def read_secret(path: str, setting: str) -> str:
     """The file's text without the end of its line."""
     try:
         with Path(path).open("rb") as file:

@@ -46,11 +46,18 @@ SETTINGS_VERSION = 1
 DEFAULT_FILE = "residual.toml"
 
 #: Tables of the file that belong to programs with settings of their own.
-TABLES = ("trainer", "retrain")
+TABLES = ("trainer", "retrain", "synth", "notify")
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 S = TypeVar("S", bound="Settings")
+
+
+def a_topic(name: str | None) -> str | None:
+    """The name, where it may be a topic's; raises ValueError."""
+    if name is not None and not _TOPIC.fullmatch(name):
+        raise ValueError("only letters, digits, '.', '_' and '-', at most 249")
+    return name
 
 
 class Settings(BaseSettings):
@@ -260,15 +267,14 @@ class DetectorSettings(Security, Settings):
     values_field: str = Field("values", min_length=1, description="name of a reading's values field")
     threads: int = Field(1, ge=1, le=256, description="threads of ONNX Runtime")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_format: Literal["plain", "json"] = Field("plain", description="of the log on standard error")
 
     @field_validator(
         "readings_topic", "alerts_topic", "dead_letters_topic", "state_topic", "commands_topic", "group_id"
     )
     @classmethod
     def _a_topic(cls, name: str | None) -> str | None:
-        if name is not None and not _TOPIC.fullmatch(name):
-            raise ValueError("only letters, digits, '.', '_' and '-', at most 249")
-        return name
+        return a_topic(name)
 
     @field_validator("start")
     @classmethod

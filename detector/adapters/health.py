@@ -14,9 +14,9 @@ from ipaddress import ip_address
 from types import TracebackType
 from typing import Any
 
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from detector.adapters.metrics import Metrics
 from schemas.errors import SettingsError
 
 log = logging.getLogger(__name__)
@@ -77,13 +77,13 @@ class HealthServer:
     Raises SettingsError where the address is none, is taken or is not this host's.
     """
 
-    def __init__(self, address: str, metrics: Metrics, health: Health) -> None:
+    def __init__(self, address: str, registry: CollectorRegistry, health: Health) -> None:
         host, port = parse_address(address)
 
         class Bound(_Handler):
             pass
 
-        Bound.metrics, Bound.health = metrics, health
+        Bound.registry, Bound.health = registry, health
         server = _Server6 if ":" in host else _Server
         try:
             self._server = server((host, port), Bound)
@@ -210,7 +210,7 @@ class _Server6(_Server):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    metrics: Metrics
+    registry: CollectorRegistry
     health: Health
     timeout = REQUEST_S
     server_version, sys_version = "residual", ""
@@ -223,7 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if path == "/metrics":
             encode, kind = choose_encoder(self.headers.get("Accept", ""))
-            self._answer(200, kind, encode(self.metrics.registry))
+            self._answer(200, kind, encode(self.registry))
         elif path == "/healthz":
             self._say(*self.health.liveness())
         elif path == "/readyz":

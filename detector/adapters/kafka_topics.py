@@ -149,12 +149,13 @@ def look_up(admin: KafkaAdminClient, name: str) -> int | None:
     return count
 
 
-def make_topic(admin: KafkaAdminClient, name: str, partitions: int) -> int:
-    """Partitions of a topic, which is made with so many where there is none."""
+def make_topic(admin: KafkaAdminClient, name: str, partitions: int, configs: Mapping[str, str] | None = None) -> int:
+    """Partitions of a topic, which is made with so many, and these settings, where there is none."""
     if (found := look_up(admin, name)) is not None:
         return found
     with suppress(vendor.TopicAlreadyExistsError):  # by somebody else, at the same time
-        admin.create_topics([NewTopic(name, partitions, -1)])  # (-1: as many copies as the broker's default says)
+        # -1: as many copies as the broker's default says
+        admin.create_topics([NewTopic(name, partitions, -1, topic_configs=dict(configs or {}))])
     return look_up(admin, name) or partitions
 
 

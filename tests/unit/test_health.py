@@ -35,7 +35,7 @@ def health() -> Health:
 
 @pytest.fixture
 def server(metrics: Metrics, health: Health) -> Iterator[HealthServer]:
-    with HealthServer("127.0.0.1:0", metrics, health) as server:
+    with HealthServer("127.0.0.1:0", metrics.registry, health) as server:
         yield server
 
 
@@ -71,7 +71,7 @@ def test_ready_only_once_it_says_so_and_the_reason_is_told(server: HealthServer,
 def test_without_progress_it_is_neither_alive_nor_ready_until_the_next_beat(metrics: Metrics) -> None:
     health = Health(limit_s=0.2)
     health.ready(True, "watching")
-    with HealthServer("127.0.0.1:0", metrics, health) as server:
+    with HealthServer("127.0.0.1:0", metrics.registry, health) as server:
         time.sleep(0.4)
         for path in ("/healthz", "/readyz"):
             status, line = ask(server, path)
@@ -152,24 +152,24 @@ def test_an_address_that_is_taken_is_refused_in_one_line(
     server: HealthServer, metrics: Metrics, health: Health
 ) -> None:
     with pytest.raises(SettingsError, match=rf"^--http 127.0.0.1:{server.port}: address already in use; [^\n]*$"):
-        HealthServer(f"127.0.0.1:{server.port}", metrics, health)
+        HealthServer(f"127.0.0.1:{server.port}", metrics.registry, health)
 
 
 def test_a_host_that_is_not_this_one_is_refused_in_one_line(metrics: Metrics, health: Health) -> None:
     with pytest.raises(SettingsError, match=r"^--http 192.0.2.1:0: [^\n]*choose another[^\n]*$"):
-        HealthServer("192.0.2.1:0", metrics, health)  # a documentation address (RFC 5737)
+        HealthServer("192.0.2.1:0", metrics.registry, health)  # a documentation address (RFC 5737)
 
 
 def test_a_client_that_says_nothing_holds_nobody_up_and_closing_frees_the_port(
     metrics: Metrics, health: Health
 ) -> None:
-    server = HealthServer("127.0.0.1:0", metrics, health)
+    server = HealthServer("127.0.0.1:0", metrics.registry, health)
     with socket.create_connection(("127.0.0.1", server.port)):
         assert ask(server, "/healthz")[0] == 200
         server.close()
         server.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "health"]
-    with HealthServer(f"127.0.0.1:{server.port}", metrics, health) as again:
+    with HealthServer(f"127.0.0.1:{server.port}", metrics.registry, health) as again:
         assert ask(again, "/healthz")[0] == 200
 
 
@@ -177,7 +177,7 @@ def test_a_client_that_says_nothing_holds_nobody_up_and_closing_frees_the_port(
 def test_a_port_alone_is_of_this_machine_only(
     address: str, metrics: Metrics, health: Health, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with HealthServer(address, metrics, health) as server:
+    with HealthServer(address, metrics.registry, health) as server:
         assert server._server.server_address[0] == "127.0.0.1"
         assert ask(server, "/healthz")[0] == 200
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
@@ -186,7 +186,7 @@ def test_a_port_alone_is_of_this_machine_only(
 def test_another_address_is_used_where_it_is_written_out_and_warned_of_once(
     metrics: Metrics, health: Health, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with HealthServer("0.0.0.0:0", metrics, health) as server:
+    with HealthServer("0.0.0.0:0", metrics.registry, health) as server:
         assert ask(server, "/healthz")[0] == 200
     said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(said) == 1

@@ -1,0 +1,1 @@
+"""From the alerts topic to people: what is told, to whom, and when; see ``desk``."""

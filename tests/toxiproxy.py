@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
-import shutil
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,48 +16,19 @@ from types import TracebackType
 from typing import Any
 
 import orjson
-from broker import Missing, free_port
+from broker import free_port
+from go_program import built
 
 VERSION = "2.12.0"
 MODULE = "github.com/Shopify/toxiproxy/v2/cmd/server"
 
-#: git ignores it
-FOLDER = Path(__file__).resolve().parent.parent / "build" / "toxiproxy"
-
-#: Where Go's own installer puts it, which many a PATH lacks.
-USUAL_GO = "/usr/local/go/bin/go"
-
-BUILD_SECONDS = 600.0  # 25 to 50 s on two cores, the fetching of 17 small modules included
 START_SECONDS = 20.0  # it listens within a tenth of a second on an idle machine
 ASK_SECONDS = 10.0  # an answer takes milliseconds
 
 
 def server() -> Path:
-    """The program, built where it is not there yet. Raises Missing.
-
-    Built aside and renamed: a build that was interrupted does not count, and two at a time do no harm.
-    """
-    program = FOLDER / VERSION / "toxiproxy"
-    if program.is_file():
-        return program
-    go = shutil.which("go") or shutil.which(USUAL_GO)
-    if go is None:
-        raise Missing("Toxiproxy is built with Go, and there is no go in PATH: install Go 1.23 or newer")
-    program.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".build-", dir=FOLDER) as aside:
-        print(f"Building Toxiproxy {VERSION} with Go (once) …", file=sys.stderr, flush=True)
-        try:
-            done = subprocess.run(
-                [go, "install", f"{MODULE}@v{VERSION}"],
-                env={**os.environ, "GOBIN": aside, "GOFLAGS": "-buildvcs=false"},
-                capture_output=True, text=True, check=False, timeout=BUILD_SECONDS, stdin=subprocess.DEVNULL, cwd=aside,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            raise Missing(f"Go could not build Toxiproxy within {BUILD_SECONDS:.0f} s: try again") from None
-        if done.returncode:
-            raise Missing(f"Go could not build Toxiproxy: {(done.stderr.splitlines() or ['no message'])[-1]}")
-        os.replace(f"{aside}/server", program)
-    return program
+    """The program, built where it is not there yet. Raises Missing."""
+    return built("Toxiproxy", MODULE, VERSION)
 
 
 class Toxiproxy:

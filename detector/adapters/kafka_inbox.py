@@ -33,6 +33,9 @@ TRANSACTION_S = 30.0
 #: Records of a poll.
 MOST = 1000
 
+#: Seconds that silences are waited for.
+PATIENCE_S = 5.0
+
 #: Seconds after which new partitions of the alerts topic are looked for.
 LOOK_S = 60.0
 
@@ -152,8 +155,9 @@ class Inbox:
                     return []
                 self._silences.assign([tp])
                 read_from(self._silences, tp, self._silences.beginning_offsets([tp])[tp])
-            while records := self._silences.poll(timeout_ms=50).get(tp, []):
-                for record in records:
+            end, deadline = self._silences.end_offsets([tp])[tp], time.monotonic() + PATIENCE_S
+            while (self._silences.position(tp, timeout_ms=50) or 0) < end and time.monotonic() < deadline:
+                for record in self._silences.poll(timeout_ms=50).get(tp, []):
                     if record.value is None:
                         self._found_silences.pop(record.key or b"", None)
                     else:

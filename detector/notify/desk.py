@@ -106,6 +106,7 @@ class Desk:
     def take(self, event: Heard, now: float) -> None:
         """An event of the alerts topic, in the order of its stream."""
         self._now = now
+        self._turn_day()
         case = self.cases.get(event.data.incident)
         number = int(tail) if (tail := event.id.rpartition("-")[2]).isdecimal() else 0
         if case is not None and number <= case.events:
@@ -184,7 +185,7 @@ class Desk:
         near = [
             other for other in self.cases.values()
             if other.group == case.group and other.fleet is None and other.stage is not Stage.MUTED
-            and 0 <= case.opened_ns - other.opened_ns <= window_ns
+            and abs(case.opened_ns - other.opened_ns) <= window_ns
         ]  # fmt: skip
         if len({other.stream for other in near}) < self.rules.fleet_streams:
             return

@@ -103,6 +103,7 @@ class Office:
         self._couriers = [Courier(sink, settings.rate, settings.give_up, self._set_aside) for sink in sinks]
         self._standing = next((sink for sink in sinks if isinstance(sink, Alertmanager)), None)
         self._looked = self._said = 0.0
+        self._mutes.tell(inbox.silences())  # before the first alert
         self._lag = 1
         log.info("%d incidents open, %d notices on their way", len(self.desk.cases), len(self.desk.parcels))
 

@@ -59,7 +59,7 @@ class Alertmanager:
 
     def _alerts(self, notice: Notice) -> list[dict[str, Any]]:
         now = self._now()
-        over = format_time(round(now) * SECOND_NS)
+        over = format_time(int(now) * SECOND_NS)
         hold_s = DIGEST_S if notice.about is About.DIGEST else HOLD_S
         ends = over if notice.event is Happened.RESOLVED else format_time(round(now + hold_s) * SECOND_NS)
         found = [self._alert(notice, notice.severity, ends, over)]

@@ -266,3 +266,11 @@ def test_no_more_than_the_rate_and_what_is_too_old_is_set_aside() -> None:
     assert not aside
     down.carry(own, T0 + 61)
     assert aside == ["given up"] * 3
+
+
+def test_a_first_event_belongs_to_the_day_that_it_came_in() -> None:
+    own = desk()
+    own.take(heard("a", T0), T0)
+    own.take(heard("a", T0, 1, RESOLVED, after_s=3), T0)
+    own.tick(T0, caught_up=True)
+    assert (own.parcels, own.day.count) == ({}, 1)

@@ -14,6 +14,7 @@ from detector.logs import start_log
 from detector.rehearsal.other import DECIDING
 from schemas.command import Verb
 from schemas.errors import ResidualError
+from schemas.moment import parse_duration
 from schemas.notify import NotifySettings
 from schemas.printable import printable
 from schemas.security import Security
@@ -77,6 +78,16 @@ def _parser() -> argparse.ArgumentParser:
     add_flags(score, DetectorSettings, only)
     score.set_defaults(command=_score)
     _add_tell(commands)
+    check = commands.add_parser(
+        "check",
+        help="is the broker there, may I, does the model see my data",
+        description="Looks at broker, login, rights and topics, and explains up to 100 records: the newest that are "
+        "there and what arrives. Joins no group, commits nothing, makes no topic. Flags as of `detector run`.",
+        epilog="Exit codes: 0 all is well; 2 something is to be put right; 75 no broker answers; 1 a bug.",
+    )
+    check.add_argument("--wait", type=_duration, default=10.0, metavar="TIME", help="how long to look; default 10s")
+    add_flags(check, DetectorSettings)
+    check.set_defaults(command=_check)
     notify = commands.add_parser(
         "notify",
         help="tell people of alerts: Alertmanager, a webhook, a line each",
@@ -123,6 +134,21 @@ def _run(namespace: argparse.Namespace) -> int:
 
     run(_settings(namespace))
     return 0
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _check(namespace: argparse.Namespace) -> int:
+    from detector.check.run import check  # here: offline scoring needs no Kafka client
+
+    settings = DetectorSettings.load(given(namespace, DetectorSettings), namespace.config)
+    start_log("warning" if settings.log_level == "info" else settings.log_level, settings.log_format)
+    return check(settings, namespace.wait)
 
 
 def _notify(namespace: argparse.Namespace) -> int:

@@ -77,9 +77,13 @@ def decoder_of(settings: DetectorSettings, manifest: Manifest) -> Decoder:
     """What turns a record into readings of the kind that the model was fitted on."""
     if manifest.frame is not None:
         return OfStreams(ImageDecoder(manifest.frame, settings.readings_topic), settings.streams)
-    fields = FieldNames(stream=settings.stream_field, timestamp=settings.timestamp_field, values=settings.values_field)
-    decoder = JsonDecoder(manifest.channel_names, settings.readings_topic, fields, settings.max_ahead)
+    decoder = JsonDecoder(manifest.channel_names, settings.readings_topic, field_names(settings), settings.max_ahead)
     return OfStreams(decoder, settings.streams)
+
+
+def field_names(settings: DetectorSettings) -> FieldNames:
+    """What the fields of a reading are called."""
+    return FieldNames(stream=settings.stream_field, timestamp=settings.timestamp_field, values=settings.values_field)
 
 
 def kafka(settings: DetectorSettings, **further: Any) -> KafkaLog:

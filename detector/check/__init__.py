@@ -1,0 +1,1 @@
+"""`detector check`: is the broker there, may I, does the model see my data."""

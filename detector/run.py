@@ -95,6 +95,7 @@ def kafka(settings: DetectorSettings, **further: Any) -> KafkaLog:
         dead_letters_topic=settings.dead_letters_topic,
         state_topic=settings.state_topic_name,
         commands_topic=settings.commands_topic_name,
+        scores_topic=settings.scores_topic,
         group_id=settings.group_id,
         replica_id=settings.replica_id,
         startup_timeout_s=settings.startup_timeout,

@@ -58,6 +58,7 @@ from detector.journal import Evicted
 from detector.observer import Observer
 from detector.restoration import Restoration, is_other_topic
 from detector.rules import Rules
+from detector.score_records import score_records
 from detector.succession import Succession
 from schemas.command import Command
 from schemas.dead_letter import DeadLetter
@@ -73,7 +74,9 @@ IDLE_POLL_S = 0.2
 #: The same where the end is looked for: a poll that brings nothing is how one knows that it is near.
 CATCHING_UP_POLL_S = 0.03
 
-#: Dead letters, and bytes of them, with which a commit does not wait: they are memory, and a transaction has 10 s.
+#: Scores, dead letters, and bytes of these with which a commit does not wait: they are memory, and a transaction has
+#: 10 s.
+SCORES = 20_000
 LETTERS = 5_000
 LETTER_BYTES = 8 * 1024 * 1024
 
@@ -293,6 +296,9 @@ class Service:
             scored = self._engine.process([d.readings for d in portion])
             self._note_changes(portion, scored, time.monotonic())
             self._publish(scored.published)
+            if self._settings.scores_topic is not None:
+                channels = self._engine.model.manifest.channel_names
+                self._open.scores += score_records(scored, self._engine.streams, channels)
             self._observer.scored(scored, self._engine)
             self._make_room(portion)
         for d in decoded:
@@ -346,7 +352,7 @@ class Service:
     # -- 5: commit ---------------------------------------------------------------------------------------------------
 
     def _commit_is_due(self, idle: bool) -> bool:
-        if self._published or self._many_letters():
+        if self._published or self._many_records():
             return True
         if idle and self._settings.stop_at_end:
             return self._moved() or bool(self._open)
@@ -357,10 +363,14 @@ class Service:
         saves = any(progress.due(now - self._settings.checkpoint_age) for progress in self._progress.values())
         return saves or self._moved() or bool(self._open)
 
-    def _many_letters(self) -> bool:
-        """Dead letters wait for the next commit, as long as they are few: nobody is woken by them."""
+    def _many_records(self) -> bool:
+        """Dead letters and scores wait for the next commit, as long as they are few: nobody is woken by them."""
         letters = self._open.dead_letters
-        return len(letters) >= LETTERS or sum(len(letter.value or b"") for letter in letters) >= LETTER_BYTES
+        return (
+            len(self._open.scores) >= SCORES
+            or len(letters) >= LETTERS
+            or sum(len(letter.value or b"") for letter in letters) >= LETTER_BYTES
+        )
 
     def _moved(self) -> bool:
         """Some position is not the committed one."""
@@ -571,6 +581,7 @@ class Service:
         self._published = [event for event in self._published if event.partition not in partitions]
         self._open.state = [record for record in self._open.state if record.partition not in partitions]
         self._open.dead_letters = [d for d in self._open.dead_letters if d.partition not in partitions]
+        self._open.scores = [record for record in self._open.scores if record.partition not in partitions]
 
     def _finish(self) -> None:
         """Finish the batch and commit; if the group moves on meanwhile, the next owner does it."""

@@ -18,6 +18,7 @@ from schemas.feedback import FEEDBACK_VERSION, Feedback
 from schemas.manifest import MANIFEST_VERSION, Manifest
 from schemas.notice import NOTICE_VERSION, Notice
 from schemas.reading import READING_VERSION, Reading
+from schemas.score import SCORE_VERSION, Score
 from schemas.settings import SETTINGS_VERSION, DetectorSettings
 from schemas.silence import SILENCE_VERSION, Silence
 
@@ -34,6 +35,7 @@ SCHEMAS: dict[str, tuple[int, type[BaseModel]]] = {
     "manifest": (MANIFEST_VERSION, Manifest),
     "notice": (NOTICE_VERSION, Notice),
     "reading": (READING_VERSION, Reading),
+    "score": (SCORE_VERSION, Score),
     "settings": (SETTINGS_VERSION, DetectorSettings),
     "silence": (SILENCE_VERSION, Silence),
 }

@@ -178,6 +178,9 @@ class DetectorSettings(Security, Settings):
     dead_letters_topic: str = Field("dead-letters", description="topic for records that cannot be read; made likewise")
     state_topic: str | None = Field(None, description="compacted topic for the state (residual-state-<group-id>)")
     commands_topic: str | None = Field(None, description="topic for operators' words (residual-commands-<group-id>)")
+    scores_topic: str | None = Field(
+        None, description="topic for the score of every reading, for dashboards; none; made where missing"
+    )
     group_id: str = Field("residual", min_length=1, max_length=200, description="consumer group")
     replica_id: str | None = Field(None, min_length=1, max_length=40, description="lasting name of this replica")
     start: str = Field("earliest", alias="from", description="where nothing is committed: earliest, latest or a time")
@@ -270,7 +273,13 @@ class DetectorSettings(Security, Settings):
     log_format: Literal["plain", "json"] = Field("plain", description="of the log on standard error")
 
     @field_validator(
-        "readings_topic", "alerts_topic", "dead_letters_topic", "state_topic", "commands_topic", "group_id"
+        "readings_topic",
+        "alerts_topic",
+        "dead_letters_topic",
+        "state_topic",
+        "commands_topic",
+        "scores_topic",
+        "group_id",
     )
     @classmethod
     def _a_topic(cls, name: str | None) -> str | None:
@@ -298,6 +307,7 @@ class DetectorSettings(Security, Settings):
             "dead-letters": self.dead_letters_topic,
             "state": self.state_topic_name,
             "commands": self.commands_topic_name,
+            "scores": self.scores_topic,
         }
         for first, second in combinations(topics, 2):
             if topics[first] == topics[second]:

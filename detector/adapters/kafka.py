@@ -73,6 +73,7 @@ class KafkaLog:
         state_topic: str,
         commands_topic: str,
         group_id: str,
+        scores_topic: str | None = None,
         replica_id: str | None = None,
         startup_timeout_s: float = 60.0,
         # a dead member's partitions wait this long for their next owner (the client's default: 45 s)
@@ -92,7 +93,7 @@ class KafkaLog:
         self._closed = False
         self._closers: list[Callable[[], None]] = []  # in the order of opening
         replica = replica_id or str(uuid.uuid4())
-        topics = Topics(readings_topic, alerts_topic, dead_letters_topic, state_topic, commands_topic)
+        topics = Topics(readings_topic, alerts_topic, dead_letters_topic, state_topic, commands_topic, scores_topic)
         self._clients = Clients(bootstrap_servers, f"residual-{replica}", client)
         try:
             self._admin = self._open_admin(deadline)

@@ -18,7 +18,8 @@ from detector.adapters.kafka_clients import BATCH_BYTES, DELIVERY_TIMEOUT_MS, Cl
 from detector.adapters.kafka_errors import translate
 from detector.adapters.kafka_state import StateTopic
 from detector.adapters.kafka_topics import Topics
-from detector.adapters.port import Committed, Step, Transaction, Watch, unwatched
+from detector.adapters.partitioner import partition_of
+from detector.adapters.port import Committed, ScoreRecord, Step, Transaction, Watch, unwatched
 from schemas.dead_letter import DeadLetter
 from schemas.errors import BrokerUnavailable, Fenced, Rebalanced, ResidualError, UserError
 
@@ -110,6 +111,8 @@ class Publisher:
     def _send(self, producer: KafkaProducer, transaction: Transaction) -> list[Any]:
         futures = [producer.send(self._topics.alerts, value=value, key=key) for key, value in transaction.alerts]
         futures += kafka_bulk.send(producer, self._topics.dead_letters, _rows(transaction.dead_letters), BATCH_BYTES)
+        if transaction.scores and self._topics.scores is not None:
+            futures += kafka_bulk.send(producer, self._topics.scores, self._scores(transaction.scores), BATCH_BYTES)
         # the owner's record goes first: the look at the start sees a partition's first record only
         owner = self._state.owner_records(record.partition for record in transaction.state)
         futures += [
@@ -117,6 +120,14 @@ class Publisher:
             for record in [*owner, *transaction.state]
         ]
         return futures
+
+    def _scores(self, scores: Iterable[ScoreRecord]) -> dict[int, list[kafka_bulk.Row]]:
+        """By the partition that a stream's records go to."""
+        count = len(self._producer.partitions_for(self._topics.scores))
+        rows: dict[int, list[kafka_bulk.Row]] = defaultdict(list)
+        for record in scores:
+            rows[partition_of(record.key, count)].append((record.key, record.value, ()))
+        return rows
 
     def _offsets(self, offsets: Mapping[int, Committed]) -> dict[TopicPartition, OffsetAndMetadata]:
         return {TopicPartition(self._topics.readings, p): to_metadata(committed) for p, committed in offsets.items()}

@@ -19,7 +19,8 @@ READ, WRITE = "READ", "WRITE"
 
 def of_detector(topics: Topics) -> dict[str, tuple[str, ...]]:
     """What a detector does to its topics, by name."""
-    return {
+    scores = {} if topics.scores is None else {topics.scores: (WRITE,)}
+    return scores | {
         topics.readings: (READ,),
         topics.alerts: (WRITE,),
         topics.dead_letters: (WRITE,),

@@ -51,6 +51,8 @@ class Topics:
     dead_letters: str
     state: str
     commands: str
+    scores: str | None = None
+    """None: scores are not published."""
 
 
 def ensure_topics(admin: KafkaAdminClient, topics: Topics, deadline: float) -> dict[str, int]:
@@ -97,7 +99,7 @@ def _look_for(admin: KafkaAdminClient, topics: Topics, names: set[str]) -> dict[
 
 def partition_counts(admin: KafkaAdminClient, topics: Topics) -> dict[str, int]:
     """Partitions by name, of those topics that exist. Makes none: a typo would make another topic."""
-    return _counts(admin, list(astuple(topics)))
+    return _counts(admin, [name for name in astuple(topics) if name is not None])
 
 
 def describe(admin: KafkaAdminClient, name: str) -> tuple[str, int]:
@@ -180,7 +182,8 @@ def _wanted(topics: Topics, partitions: int) -> dict[str, tuple[int, dict[str, s
         "min.cleanable.dirty.ratio": "0.2",
     }
     kept = {"cleanup.policy": "delete", "retention.ms": "-1"}  # few and small, and a detector may be away for long
-    return {
+    scores = {} if topics.scores is None else {topics.scores: (partitions, dict[str, str]())}
+    return scores | {
         topics.alerts: (partitions, {}),
         topics.dead_letters: (partitions, large),
         topics.state: (partitions, large | compacted),

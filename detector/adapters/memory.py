@@ -107,6 +107,7 @@ class MemoryBroker:
         self.lock = threading.Condition()  # its lock may be taken again by the thread that holds it
         self.alerts: list[tuple[bytes, bytes]] = []
         self.dead_letters: list[DeadLetter] = []
+        self.scores: list[ScoreRecord] = []
         self.partitions = [_Partition() for _ in range(partitions)]
         self._groups: dict[str, _Group] = {}
 
@@ -435,6 +436,7 @@ class MemoryLog:
             group.write(transaction)
             self._broker.alerts += transaction.alerts
             self._broker.dead_letters += transaction.dead_letters
+            self._broker.scores += transaction.scores
         watch(Step.COMMITTED)
 
     def close(self) -> None:

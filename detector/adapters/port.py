@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from schemas.dead_letter import DeadLetter, Reason
 
@@ -73,6 +73,14 @@ class StateRecord:
     value: bytes | None
 
 
+class ScoreRecord(NamedTuple):
+    """The score of a reading of a partition; ``key``: the stream in UTF-8."""
+
+    partition: int
+    key: bytes
+    value: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Commands:
     """What was found on the commands topic: (offset, value) in order, and the offset to go on from."""
@@ -88,6 +96,8 @@ class Transaction:
     alerts: list[tuple[bytes, bytes]] = field(default_factory=list)
     """(key = stream in UTF-8, value)"""
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    scores: list[ScoreRecord] = field(default_factory=list)
+    """Where there is a topic of them."""
     state: list[StateRecord] = field(default_factory=list)
     offsets: dict[int, Committed] = field(default_factory=dict)
     """By partition of the readings topic. Not empty where anything else is in it: they are what the broker checks the
@@ -95,7 +105,7 @@ class Transaction:
 
     def __bool__(self) -> bool:
         """Whether there is anything in it."""
-        return bool(self.alerts or self.dead_letters or self.state or self.offsets)
+        return bool(self.alerts or self.dead_letters or self.scores or self.state or self.offsets)
 
 
 class Step(StrEnum):

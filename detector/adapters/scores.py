@@ -23,6 +23,18 @@ _SPECIAL = re.compile(r'[",\r\n]')
 _ESCAPED = str.maketrans({"%": "%25", ":": "%3A", ";": "%3B"})
 
 
+def top_shares(error: NDArray[np.floating], silent: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The channels with the largest parts of each row's ``error`` ``[N, C]``, largest first, and their shares,
+    ``[N, TOP]`` each; 0 where ``silent``.
+    """
+    parts = np.where(np.isfinite(error), error, 0).astype(np.float64)
+    total = parts.sum(axis=1)
+    total[silent | ~(total > 0)] = np.inf  # leaves shares of 0: nothing to name
+    shares = parts / total[:, None]
+    top = np.argsort(-shares, axis=1, kind="stable")[:, :TOP]  # ties: the model's order of channels
+    return top, np.take_along_axis(shares, top, axis=1)
+
+
 class ScoresWriter:
     """Writes rows in the order in which they are handed over; see ``write_scores``."""
 
@@ -62,12 +74,7 @@ class ScoresWriter:
 
     def _shares(self, error: NDArray[np.floating], silent: NDArray[np.bool_]) -> list[str]:
         """``name:share;…`` of the largest shares, those that round to nothing left out."""
-        parts = np.where(np.isfinite(error), error, 0).astype(np.float64)
-        total = parts.sum(axis=1)
-        total[silent | ~(total > 0)] = np.inf  # leaves shares of 0: nothing to name
-        shares = parts / total[:, None]
-        top = np.argsort(-shares, axis=1, kind="stable")[:, :TOP]  # ties: the model's order of channels
-        largest = np.take_along_axis(shares, top, axis=1)
+        top, largest = top_shares(error, silent)
         names = self._names
         return [
             ";".join(f"{names[c]}:{share:.3f}" for c, share in zip(row, values, strict=True) if share >= 0.0005)

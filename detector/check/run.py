@@ -64,7 +64,7 @@ def _kafka(settings: DetectorSettings, wait_s: float, model: Model | None, tell:
     clients = Clients(settings.bootstrap_servers, "residual-check", client_settings(settings))
     topics = Topics(
         settings.readings_topic, settings.alerts_topic, settings.dead_letters_topic, settings.state_topic_name,
-        settings.commands_topic_name,
+        settings.commands_topic_name, settings.scores_topic,
     )  # fmt: skip
     deadline = time.monotonic() + settings.startup_timeout
     with clients.administering(deadline, "looking for the topics") as admin:
@@ -91,7 +91,7 @@ def _topics(topics: Topics, counts: dict[str, int]) -> list[Finding]:
         return [Finding("topics", State.FIX, f"there is no topic {readings}", "name another with --readings-topic")]
     found = [Finding("topics", State.WELL, f"{readings}: {counts[readings]} partitions")]
     own = [topics.alerts, topics.dead_letters, topics.state, topics.commands]
-    missing = [name for name in own if name not in counts]
+    missing = [name for name in (*own, topics.scores) if name is not None and name not in counts]
     if missing:
         found.append(Finding("topics", State.NOTE, f"{', '.join(missing)}: not there yet; made at the first start"))
     if counts.get(topics.state, 0) > counts[readings]:

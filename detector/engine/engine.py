@@ -96,16 +96,17 @@ class Scored:
 
     ``arrived``: the stream's row in the state of each reading that was given, in that order; ``number`` ``[N]``: the
     place of each of these readings among all that this engine was ever given, from 0, -1 where it waited already in a
-    state that was loaded; ``slot`` ``[N]``: the stream's row; ``score`` ``[N]`` in thresholds, NaN in warm-up and for
-    dropped readings; ``p_value`` ``[N]``, NaN likewise; ``alert`` ``[N]``: an incident of the stream is open after the
-    reading was scored; ``error`` ``[N, C]`` and ``expected`` ``[N, C]`` (engineering units), NaN where there is no
-    score; ``published``: the alerts, each with the reading that caused it; ``counts``: readings by what was done with
-    them.
+    state that was loaded; ``slot`` ``[N]``: the stream's row; ``time`` ``[N]``: event time; ``score`` ``[N]`` in
+    thresholds, NaN in warm-up and for dropped readings; ``p_value`` ``[N]``, NaN likewise; ``alert`` ``[N]``: an
+    incident of the stream is open after the reading was scored; ``error`` ``[N, C]`` and ``expected`` ``[N, C]``
+    (engineering units), NaN where there is no score; ``published``: the alerts, each with the reading that caused it;
+    ``counts``: readings by what was done with them.
     """
 
     arrived: Ints
     number: Ints
     slot: Ints
+    time: Times
     score: NDArray[np.float64]
     p_value: NDArray[np.float64]
     alert: NDArray[np.bool_]
@@ -309,7 +310,9 @@ class Engine:
             np.empty((n, C), np.float32) if whole else np.full((n, C), np.nan, np.float32) for _ in range(2)
         )
         nothing = np.full(n, np.nan), np.full(n, np.nan)
-        return Scored(arrived.slots, batch.number, batch.slots, *nothing, alert, error, expected, [], counts)
+        return Scored(
+            arrived.slots, batch.number, batch.slots, batch.times, *nothing, alert, error, expected, [], counts
+        )
 
     def _rounds(self, batch: _Batch) -> Iterator[Ints]:
         """Accepted readings, as places in the sorted batch, by the turn of their stream; what is passed over apart."""

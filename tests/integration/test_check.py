@@ -27,10 +27,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Model]:
     return str(path), made
 
 
-def reading(channels: tuple[str, ...], at_s: float, stream: str = "pump", **names: str) -> bytes:
+def reading(channels: tuple[str, ...], at_s: float, **names: str) -> bytes:
     fields = {"stream": "stream", "timestamp": "timestamp", "values": "values"} | names
     return orjson.dumps({
-        fields["stream"]: stream, fields["timestamp"]: round(at_s * 1000),
+        fields["stream"]: "pump", fields["timestamp"]: round(at_s * 1000),
         fields["values"]: dict.fromkeys(channels, 1.5),
     })  # fmt: skip
 

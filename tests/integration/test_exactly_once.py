@@ -61,6 +61,22 @@ def check_published(ground: Ground, group: str) -> None:
     assert found == wanted, b"\n".join([b"too many:", *(found - wanted), b"missing:", *(wanted - found)]).decode()
 
 
+def test_scores_are_in_the_transaction_of_their_offsets(ground: Ground, beginning: Ground, tmp_path: Path) -> None:
+    """Killed and started again, each reading that has a score has one record."""
+    group = unique("scores")
+    flags = ["--scores-topic", f"{group}-scores", "--replica-id", "one", "--batch-size", "50"]
+    first = Detector(beginning.bootstrap, beginning.topic, beginning.model, group, tmp_path / "log", *flags)
+    wait_for_offset(beginning.bootstrap, beginning.topic, group, 300)
+    first.kill()
+    again = [*flags, "--stop-at-end"]
+    second = Detector(beginning.bootstrap, beginning.topic, beginning.model, group, tmp_path / "log", *again)
+    assert second.wait() == 0
+    check_published(beginning, group)
+    found = [orjson.loads(value or b"") for _, _, value in read_all(beginning.bootstrap, f"{group}-scores")]
+    moments = [(one["stream"], one["timestamp"]) for one in found]
+    assert len(moments) == len(set(moments)) > READINGS // 5 - 100
+
+
 @pytest.mark.parametrize("size", few([500], [1, 7, 500, 10_000]))
 def test_whatever_the_batch_size(ground: Ground, request: pytest.FixtureRequest, tmp_path: Path, size: int) -> None:
     group = unique("size")

@@ -15,7 +15,18 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
 from detector.adapters.partitioner import partition_of
-from detector.adapters.port import Commands, Committed, Damaged, Records, Step, Transaction, Watch, quiet, unwatched
+from detector.adapters.port import (
+    Commands,
+    Committed,
+    Damaged,
+    Records,
+    ScoreRecord,
+    Step,
+    Transaction,
+    Watch,
+    quiet,
+    unwatched,
+)
 from schemas.dead_letter import DeadLetter, Reason
 from schemas.errors import Fenced, Rebalanced, TemporaryError
 

@@ -16,6 +16,7 @@ from schemas.command import Verb
 from schemas.errors import ResidualError
 from schemas.moment import parse_duration
 from schemas.notify import NotifySettings
+from schemas.page import PageSettings
 from schemas.printable import printable
 from schemas.security import Security
 from schemas.settings import DetectorSettings
@@ -97,6 +98,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_flags(notify, NotifySettings)
     notify.set_defaults(command=_notify)
+    page = commands.add_parser(
+        "page",
+        help="a page to look at: incidents, their why, live scores, and a place to judge them",
+        description="Follows alerts, scores and verdicts, and serves a page of them; verdicts and accepted levels go "
+        "to their topics. It has no login, and listens on this machine only unless told otherwise.",
+        epilog="Exit codes: 0 stopped; 2 something must be changed first; 75 start it again; 1 a bug.",
+    )
+    add_flags(page, PageSettings)
+    page.set_defaults(command=_page)
     return parser
 
 
@@ -157,6 +167,15 @@ def _notify(namespace: argparse.Namespace) -> int:
     settings = NotifySettings.load(given(namespace, NotifySettings), namespace.config)
     start_log(settings.log_level, settings.log_format)
     notify(settings)
+    return 0
+
+
+def _page(namespace: argparse.Namespace) -> int:
+    from detector.live.run import page  # here: offline scoring needs no Kafka client
+
+    settings = PageSettings.load(given(namespace, PageSettings), namespace.config)
+    start_log(settings.log_level, settings.log_format)
+    page(settings)
     return 0
 
 

@@ -46,7 +46,7 @@ SETTINGS_VERSION = 1
 DEFAULT_FILE = "residual.toml"
 
 #: Tables of the file that belong to programs with settings of their own.
-TABLES = ("trainer", "retrain", "synth", "notify")
+TABLES = ("trainer", "retrain", "synth", "notify", "page")
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 

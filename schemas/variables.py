@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 START = "RESIDUAL_"
 
 #: Beginnings of the variables of programs with settings of their own, which tell their own slips.
-PROGRAMS = ("RESIDUAL_TRAINER_", "RESIDUAL_RETRAIN_", "RESIDUAL_SYNTH_", "RESIDUAL_NOTIFY_")
+PROGRAMS = ("RESIDUAL_TRAINER_", "RESIDUAL_RETRAIN_", "RESIDUAL_SYNTH_", "RESIDUAL_NOTIFY_", "RESIDUAL_PAGE_")
 
 #: Read by no program of Residual: where its tests find the measuring data.
 OTHERS = ("RESIDUAL_DATA",)

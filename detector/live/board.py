@@ -92,7 +92,7 @@ class Board:
     def state(self) -> dict[str, Any]:
         """Everything of the first page: open and past incidents, newest first, streams, worst first."""
         with self._lock:
-            incidents = [self._short(one) for one in reversed(self._incidents.values())]
+            incidents = [self._short(one) for one in self._incidents.values()]
             opened = {one["stream"] for one in self._incidents.values() if one["open"]}
             streams: list[dict[str, Any]] = [
                 {"stream": name, "open": name in opened, "scores": [[at, round(score, 3)] for at, score in own]}
@@ -101,6 +101,7 @@ class Board:
             last = {name: own[-1][1] for name, own in self._scores.items()}
             models = dict(self._models)
             total = len(self._scores)
+        incidents.sort(key=lambda one: one["changed"], reverse=True)  # partitions are read one after the other
         streams.sort(key=lambda one: (not one["open"], -last[one["stream"]]))
         return {
             "open": [one for one in incidents if one["open"]][:LISTED],

@@ -41,12 +41,13 @@ prove: $(READY)  ## run all tests, with as many examples as it takes (an hour)
 	RESIDUAL_THOROUGH=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/integration/test_demo.py tests
 	$(BIN)/python -m pytest tests/integration/test_demo.py
 
-check: $(READY)  ## style, types, the direction of imports, the JSON Schema files
+check: $(READY)  ## style, types, the direction of imports, the JSON Schema files, what is in deploy/
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m schemas --check
+	$(BIN)/python deploy/check.py
 
 bench: $(READY)  ## measure readings per CPU-second, beside what one would do without this
 	$(BIN)/python tests/bench/run.py $(BENCH_ARGS)

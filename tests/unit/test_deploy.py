@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -189,8 +190,6 @@ def test_images_run_as_nobody_and_hear_sigterm(name: str) -> None:
 
 
 def test_extras_of_the_images_exist() -> None:
-    import tomllib
-
     extras = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     text = (DEPLOY / "containers" / "detector.Containerfile").read_text()
     more = next(line for line in text.splitlines() if line.startswith("ARG MORE=")).removeprefix("ARG MORE=")

@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import go_program as module
 import pytest
-import toxiproxy as module
 from broker import Missing, free_port, port_taken
 from conftest import absent
 from toxiproxy import Proxy, Toxiproxy, server
@@ -48,7 +48,7 @@ def connected(proxy: Proxy, upstream: socket.socket) -> tuple[socket.socket, soc
 
 def test_there_is_one_clear_line_without_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(module, "FOLDER", tmp_path)
+    monkeypatch.setattr(module, "BUILD", tmp_path)
     monkeypatch.setattr(module, "USUAL_GO", str(tmp_path / "go"))
     with pytest.raises(Missing, match=r"^Toxiproxy is built with Go, and there is no go in PATH: install [^\n]+$"):
         server()

@@ -32,6 +32,7 @@ from detector.flags import given
 from detector.notify.metrics import NotifyMetrics
 from schemas.errors import ResidualError
 from schemas.notify import NotifySettings
+from schemas.page import PageSettings
 from schemas.settings import DetectorSettings, Settings
 from trainer import cli as trainer_cli
 from trainer.retrain.settings import RetrainSettings
@@ -50,6 +51,7 @@ CONTAINERFILES = {"residual-detector": "detector.Containerfile", "residual-train
 SETTINGS: dict[tuple[str, str], type[Settings]] = {
     ("detector", "run"): DetectorSettings,
     ("detector", "notify"): NotifySettings,
+    ("detector", "page"): PageSettings,
     ("trainer", "retrain"): RetrainSettings,
 }
 PARSERS = {"detector": detector_cli._parser, "trainer": trainer_cli._parser}

@@ -51,10 +51,10 @@ def test_nothing_is_wrong(of: Callable[[], Iterator[str]]) -> None:
 def test_every_program_is_started_somewhere_by_each() -> None:
     started = {(program.where.partition(":")[0], program.arguments[:2]) for program in check.programs()}
     for wheres in (
-        ("compose.yaml",) * 3,
-        ("compose.secured.yaml",) * 3,
-        ("detector.yaml", "notify.yaml", "retrain.yaml"),
-        ("residual-detector@.service", "residual-notify.service", "residual-retrain.service"),
+        ("compose.yaml",) * 4,
+        ("compose.secured.yaml",) * 4,
+        ("detector.yaml", "notify.yaml", "page.yaml", "retrain.yaml"),
+        ("residual-detector@.service", "residual-notify.service", "residual-page.service", "residual-retrain.service"),
     ):
         assert set(zip(wheres, check.SETTINGS, strict=True)) <= started
 

@@ -19,15 +19,19 @@ from schemas.notify import NotifySettings
 from schemas.page import PageSettings
 from schemas.printable import printable
 from schemas.security import Security
-from schemas.settings import DetectorSettings
+from schemas.settings import DetectorSettings, Settings
 
 log = logging.getLogger("detector")
+
+#: Of commands that have settings of their own.
+OWN_SETTINGS: dict[str, type[Settings]] = {"notify": NotifySettings, "page": PageSettings}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     try:
-        refuse_secrets(sys.argv[1:] if arguments is None else arguments, DetectorSettings)
+        given_here = sys.argv[1:] if arguments is None else arguments
+        refuse_secrets(given_here, OWN_SETTINGS.get(given_here[0] if given_here else "", DetectorSettings))
         namespace = _parser().parse_args(arguments)
         return int(namespace.command(namespace))
     except ResidualError as error:

@@ -125,7 +125,7 @@ class NotifySettings(Security, Settings):
         """Where notices are posted to. Raises ValueError where its file cannot be read."""
         if self.webhook_file is None:
             return self.webhook
-        url = self._a_url(read_secret("webhook_file", self.webhook_file))
+        url = self._a_url(read_secret(self.webhook_file, "webhook_file"))
         assert url is not None
         return url
 
@@ -134,4 +134,4 @@ class NotifySettings(Security, Settings):
         """The webhook's token. Raises ValueError where its file cannot be read."""
         if self.webhook_token is not None:
             return self.webhook_token.get_secret_value()
-        return None if self.webhook_token_file is None else read_secret("webhook_token_file", self.webhook_token_file)
+        return None if self.webhook_token_file is None else read_secret(self.webhook_token_file, "webhook_token_file")

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TextIO
 
 import orjson
 
-from detector.adapters.http_post import RefusedError, post
+from detector.adapters.http_post import NotNowError, RefusedError, post
 from schemas.alert import Severity
 from schemas.errors import SettingsError
 from schemas.moment import SECOND_NS, format_time
@@ -169,6 +169,9 @@ class Lines:
     def deliver(self, notices: Sequence[Notice]) -> None:
         """See ``Sink``."""
         out = self._out or sys.stdout
-        for notice in notices:
-            print(printable(notice.line), file=out)
-        out.flush()
+        try:
+            for notice in notices:
+                print(printable(notice.line), file=out)
+            out.flush()
+        except OSError as error:  # whoever read them has gone, or the disk is full: the other places go on
+            raise NotNowError(f"standard output: {error.strerror or error}") from error

@@ -83,6 +83,12 @@ def _parser() -> argparse.ArgumentParser:
     add_flags(score, DetectorSettings, only)
     score.set_defaults(command=_score)
     _add_tell(commands)
+    _add_around(commands)
+    return parser
+
+
+def _add_around(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """What stands around the detector: a look before, who is told, a page."""
     check = commands.add_parser(
         "check",
         help="is the broker there, may I, does the model see my data",
@@ -111,7 +117,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_flags(page, PageSettings)
     page.set_defaults(command=_page)
-    return parser
 
 
 def _add_tell(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

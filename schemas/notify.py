@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from schemas.security import Security, read_secret
-from schemas.settings import Duration, Settings, Texts, a_topic
+from schemas.settings import Duration, Settings, Texts, a_topic, each_its_own
 
 _BUDGET = re.compile(r"(\d{1,6})(/(day|d|1d))?")
 _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
@@ -98,9 +98,7 @@ class NotifySettings(Security, Settings):
         if self.alertmanager is None and self.webhook is None and self.webhook_file is None and not self.lines:
             raise ValueError("nobody would be told: name --alertmanager or --webhook, or leave --no-lines out")
         names = [self.alerts_topic, self.silences_topic, self.dead_letters_topic, self.state_topic_name]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"{name} is named for two topics: each needs one of its own")
+        each_its_own(names)
         return self
 
     @property

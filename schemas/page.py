@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from schemas.security import Security
-from schemas.settings import Duration, Settings, a_topic
+from schemas.settings import Duration, Settings, a_topic, each_its_own
 
 
 class PageSettings(Security, Settings):
@@ -40,9 +40,7 @@ class PageSettings(Security, Settings):
     @model_validator(mode="after")
     def _go_together(self) -> PageSettings:
         names = [self.alerts_topic, self.scores_topic, self.feedback_topic, self.commands_topic_name]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"{name} is named for two topics: each needs one of its own")
+        each_its_own(names)
         return self
 
     @property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
@@ -58,6 +58,13 @@ def a_topic(name: str | None) -> str | None:
     if name is not None and not _TOPIC.fullmatch(name):
         raise ValueError("only letters, digits, '.', '_' and '-', at most 249")
     return name
+
+
+def each_its_own(names: Sequence[str]) -> None:
+    """Raises ValueError where two topics have one name."""
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name} is named for two topics: each needs one of its own")
 
 
 class Settings(BaseSettings):

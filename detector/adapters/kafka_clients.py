@@ -25,6 +25,7 @@ from detector.adapters.kafka_connect import Client, Strict
 from detector.adapters.kafka_errors import VENDOR, translate
 from detector.adapters.kafka_topics import MAX_MESSAGE_BYTES
 from detector.adapters.port import Damaged
+from schemas.dead_letter import Reason
 from schemas.errors import BrokerUnavailable, SettingsError
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,11 @@ RESTORE = "if starting again does not help, restore the partition from another c
 # Seconds between two attempts at a question, the first and the longest; each is twice the one before, less a random
 # part of at most half.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
+
+
+# Seconds that the coordinator's answer is waited for in any case: it takes 10 to 200 ms, and the sends before it may
+# have used up the transaction's time.
+LEAST_WAIT_S = 1.0
 
 
 class Clients:
@@ -216,6 +222,36 @@ def _opened(client: Callable[..., T], kind: type[Client], config: dict[str, Any]
             with suppress(Exception):
                 started.close()
         raise
+
+
+def left_out(damaged: Damaged) -> bool:
+    """Whether to pass over what nobody can read, with a word in the log: where its sender made it so."""
+    if damaged.reason is Reason.CORRUPT:
+        return False
+    log.warning(
+        "partition %d: offsets %d to %d cannot be read and are left out: %s",
+        damaged.partition, damaged.first, damaged.next - 1, damaged.why,
+    )  # fmt: skip
+    return True
+
+
+def await_answer(producer: KafkaProducer, answer: Any, deadline: float) -> None:
+    """Wait for the coordinator's answer, for as long as the transaction may last: after that it is ended anyway.
+
+    The producer's own methods wait without end, and kafka-python 3.0.12 loses a request for which it finds no
+    connection: its answer never comes.
+    """
+    producer._sender.wakeup()
+    if not answer.wait(timeout_ms=1000 * max(deadline - time.monotonic(), LEAST_WAIT_S)):
+        raise vendor.KafkaTimeoutError("the coordinator did not answer while the transaction might last")
+
+
+def root_of(producer: KafkaProducer, error: Exception) -> Exception:
+    """The client wraps what broke a transaction in a plain KafkaError when it is next called."""
+    manager = producer._transaction_manager
+    if type(error) is vendor.KafkaError and manager is not None and isinstance(manager.last_error, Exception):
+        return manager.last_error
+    return error
 
 
 def read_from(consumer: KafkaConsumer, tp: TopicPartition, offset: int) -> None:

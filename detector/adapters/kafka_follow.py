@@ -10,10 +10,8 @@ from typing import NamedTuple
 
 from kafka import TopicPartition
 
-from detector.adapters.kafka_clients import Clients, read_from
+from detector.adapters.kafka_clients import Clients, left_out, read_from
 from detector.adapters.kafka_errors import VENDOR, translate
-from detector.adapters.port import Damaged
-from schemas.dead_letter import Reason
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +32,7 @@ class Follower:
 
     def __init__(self, clients: Clients, back: Mapping[str, int | None], patience_s: float) -> None:
         self._back = back
-        self._reader = clients.consumer(time.monotonic() + patience_s, passes=_left_out)
+        self._reader = clients.consumer(time.monotonic() + patience_s, passes=left_out)
         self._tps: set[TopicPartition] = set()
         self._looked = -LOOK_S
 
@@ -76,7 +74,3 @@ class Follower:
         """Let go of the connection."""
         with suppress(Exception):
             self._reader.close(autocommit=False, timeout_ms=2000)
-
-
-def _left_out(damaged: Damaged) -> bool:
-    return damaged.reason is not Reason.CORRUPT

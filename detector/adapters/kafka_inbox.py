@@ -16,13 +16,11 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka import errors as vendor
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
-from detector.adapters.kafka_clients import Clients, discard, read_from
+from detector.adapters.kafka_clients import Clients, await_answer, discard, left_out, read_from, root_of
 from detector.adapters.kafka_errors import VENDOR, translate
 from detector.adapters.kafka_rights import READ, WRITE, check_rights
 from detector.adapters.kafka_state import StateTopic
 from detector.adapters.kafka_topics import STATE_SEGMENT_BYTES, look_up, make_topic
-from detector.adapters.port import Damaged
-from schemas.dead_letter import Reason
 from schemas.errors import BrokerUnavailable, Fenced, ResidualError, TopicError
 
 log = logging.getLogger(__name__)
@@ -191,27 +189,19 @@ class Inbox:
             }
             if offsets:
                 group = ConsumerGroupMetadata(names.group, -1, "", None)
-                self._await(manager.send_offsets_to_transaction(offsets, group), deadline)
+                await_answer(producer, manager.send_offsets_to_transaction(offsets, group), deadline)
             for future in sent:
                 future.get(timeout=TRANSACTION_S)
-            self._await(manager.begin_commit(), deadline)
+            await_answer(producer, manager.begin_commit(), deadline)
         except Exception as error:
             discard(producer)
-            manager = producer._transaction_manager
-            wrapped = type(error) is vendor.KafkaError and isinstance(manager.last_error, Exception)
-            ours = translate(manager.last_error if wrapped else error, "remembering what was told")
+            ours = translate(root_of(producer, error), "remembering what was told")
             if isinstance(ours, Fenced):
                 raise Fenced(
                     f"another `detector notify` of the group {names.group} has taken over: stop one"
                 ) from error
             raise ours from error
         self._moved = False
-
-    def _await(self, answer: object, deadline: float) -> None:
-        """The producer's own methods wait without end (see ``kafka_publisher``)."""
-        self._producer._sender.wakeup()
-        if not answer.wait(timeout_ms=1000 * max(deadline - time.monotonic(), 1.0)):  # type: ignore[attr-defined]
-            raise vendor.KafkaTimeoutError("the coordinator did not answer while the transaction might last")
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -243,8 +233,8 @@ def open_inbox(clients: Clients, names: Names, patience_s: float) -> Inbox:
         )  # fmt: skip
     opened: list[KafkaConsumer] = []
     try:
-        opened.append(clients.consumer(deadline, passes=_left_out, group_id=names.group))
-        opened.append(clients.consumer(deadline, passes=_left_out))
+        opened.append(clients.consumer(deadline, passes=left_out, group_id=names.group))
+        opened.append(clients.consumer(deadline, passes=left_out))
         producer = clients.producer(deadline, f"{names.group}-notify", int(1000 * TRANSACTION_S))
     except Exception as error:
         for reader in opened:
@@ -256,11 +246,3 @@ def open_inbox(clients: Clients, names: Names, patience_s: float) -> Inbox:
             raise translate(error, "starting `detector notify`") from error
         raise BrokerUnavailable(f"starting `detector notify`: {error}") from error
     return Inbox(clients, names, opened[0], opened[1], producer)
-
-
-def _left_out(damaged: Damaged) -> bool:
-    """What a sender made unreadable is passed over, with a word in the log."""
-    if damaged.reason is Reason.CORRUPT:
-        return False
-    log.warning("offsets %d to %d cannot be read: %s", damaged.first, damaged.next - 1, damaged.why)
-    return True

@@ -14,7 +14,7 @@ from kafka import errors as vendor
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
 from detector.adapters import kafka_bulk
-from detector.adapters.kafka_clients import BATCH_BYTES, DELIVERY_TIMEOUT_MS, Clients, discard
+from detector.adapters.kafka_clients import BATCH_BYTES, DELIVERY_TIMEOUT_MS, Clients, await_answer, discard, root_of
 from detector.adapters.kafka_errors import translate
 from detector.adapters.kafka_state import StateTopic
 from detector.adapters.kafka_topics import Topics
@@ -31,10 +31,6 @@ METADATA_VERSION = 1
 # Transactions in a row that may fail for other reasons than a rebalance, before the process gives up: each one costs a
 # restore, and what fails this often will not heal by being done again.
 MOST_FAILURES = 10
-
-# Seconds that the coordinator's answer is waited for in any case: it takes 10 to 200 ms, and the sends before it may
-# have used up the transaction's time.
-LEAST_WAIT_S = 1.0
 
 # Bytes of a dead letter's key, at most: a record is refused when key and value together are over the topic's limit.
 MAX_KEY_BYTES = 65_536
@@ -77,12 +73,12 @@ class Publisher:
             watch(Step.SENT)
             manager = producer._transaction_manager
             offsets = self._offsets(transaction.offsets)
-            self._await(manager.send_offsets_to_transaction(offsets, identity), deadline)  # 3
+            await_answer(producer, manager.send_offsets_to_transaction(offsets, identity), deadline)  # 3
             watch(Step.OFFSETS)
             for future in futures:  # 4
                 future.get(timeout=DELIVERY_TIMEOUT_MS / 1000 + 5)
             watch(Step.ACKNOWLEDGED)
-            self._await(manager.begin_commit(), deadline)  # 5
+            await_answer(producer, manager.begin_commit(), deadline)  # 5
         except Exception as error:
             raise self._failed(error) from error
         watch(Step.COMMITTED)
@@ -93,16 +89,6 @@ class Publisher:
         """Connect anew: a client does not look again for the partitions of a topic that it knows."""
         discard(self._producer)
         self._producer = self._connect(time.monotonic() + self._patience_s)
-
-    def _await(self, answer: Any, deadline: float) -> None:
-        """Wait for the coordinator's answer, for as long as the transaction may last: after that it is ended anyway.
-
-        The producer's own methods wait without end, and kafka-python 3.0.12 loses a request for which it finds no
-        connection: its answer never comes.
-        """
-        self._producer._sender.wakeup()
-        if not answer.wait(timeout_ms=1000 * max(deadline - time.monotonic(), LEAST_WAIT_S)):
-            raise vendor.KafkaTimeoutError("the coordinator did not answer while the transaction might last")
 
     def close(self, timeout_s: float) -> None:
         """Let go of the connection; a transaction is never open between two calls of ``publish``."""
@@ -141,7 +127,7 @@ class Publisher:
         that was refused and sends them along with the next one, for partitions that may be another's by now. And an
         abort knows no time-out, while the new producer's start, which makes the broker end the transaction, does.
         """
-        root = self._root(error)
+        root = root_of(self._producer, error)
         ours = translate(root, "publishing")
         discard(self._producer)
         if isinstance(ours, UserError):
@@ -160,13 +146,6 @@ class Publisher:
         except ResidualError as unable:
             return unable
         return Outdated(str(ours)) if moved_on else Rebalanced(str(ours))
-
-    def _root(self, error: Exception) -> Exception:
-        """The client wraps what broke a transaction in a plain KafkaError when it is next called."""
-        manager = self._producer._transaction_manager
-        if type(error) is vendor.KafkaError and manager is not None and isinstance(manager.last_error, Exception):
-            return manager.last_error
-        return error
 
     def _connect(self, deadline: float) -> KafkaProducer:
         try:

@@ -33,7 +33,6 @@ class Board:
         self._verdicts: dict[str, Feedback] = {}
         self._scores: OrderedDict[str, deque[tuple[int, float]]] = OrderedDict()
         self._models: dict[str, str] = {}
-        self.has_scores = False
 
     # -- filling -----------------------------------------------------------------------------------------------------
 
@@ -80,7 +79,6 @@ class Board:
         except (ValueError, TypeError, KeyError):
             return
         with self._lock:
-            self.has_scores = True
             own = self._scores.pop(stream, None) or deque(maxlen=MOST_SCORES)
             own.append((moment // 1_000_000, score))
             self._scores[stream] = own  # the one that was heard last comes last
@@ -106,7 +104,7 @@ class Board:
         return {
             "open": [one for one in incidents if one["open"]][:LISTED],
             "past": [one for one in incidents if not one["open"]][:LISTED],
-            "streams": streams[:60], "streams_total": total, "has_scores": self.has_scores, "models": models,
+            "streams": streams[:60], "streams_total": total, "models": models,
         }  # fmt: skip
 
     def incident(self, name: str) -> dict[str, Any] | None:

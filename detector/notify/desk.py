@@ -124,7 +124,7 @@ class Desk:
     def _open(self, event: Heard, number: int) -> None:
         case = Case(
             incident=event.data.incident, stream=event.subject, group=event.group, kind=event.data.kind,
-            first_kind=event.data.kind, severity=event.data.severity, summary=event.data.summary,
+            severity=event.data.severity, summary=event.data.summary,
             opened=event.data.opened, opened_ns=event.opened_ns, score=event.data.score,
             channels=tuple(channel.told for channel in event.data.channels), events=number,
             due=self._now + self.rules.wait_s,

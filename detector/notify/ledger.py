@@ -46,7 +46,6 @@ class Case(Entry):
     stream: str
     group: str
     kind: str
-    first_kind: str
     severity: Severity
     told_severity: Severity | None = None
     """Of the last notice."""

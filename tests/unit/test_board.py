@@ -26,7 +26,7 @@ def test_newest_first_and_open_apart_from_past() -> None:
     state = board.state()
     assert [one["stream"] for one in state["open"]] == ["late", "early"]
     assert [one["stream"] for one in state["past"]] == ["over"]
-    assert not state["has_scores"]
+    assert state["streams"] == []
 
 
 def test_a_verdict_is_shown_and_can_be_taken_back() -> None:

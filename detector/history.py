@@ -17,14 +17,13 @@ from kafka import KafkaConsumer, TopicPartition
 from detector.adapters.columns import LABEL
 from detector.adapters.files import Table
 from detector.adapters.images import Images
-from detector.adapters.kafka_clients import Clients, read_from
+from detector.adapters.kafka_clients import Clients, left_out, read_from
 from detector.adapters.kafka_errors import VENDOR, translate
 from detector.adapters.overflow import Budget, Growing, taken
-from detector.adapters.port import Damaged, Records
+from detector.adapters.port import Records
 from detector.adapters.texts import Names, Stamps
 from detector.engine.readings import Readings
 from detector.past import Form, ImageForm, JsonForm, Known
-from schemas.dead_letter import Reason
 from schemas.errors import BrokerUnavailable, DataError, TopicError
 from schemas.frame import Frame
 from schemas.moment import MILLISECOND_NS, SECOND_NS
@@ -113,7 +112,7 @@ def read_values(
 
 def _reader(bootstrap_servers: str, timeout_s: float, client: Mapping[str, Any] | None) -> KafkaConsumer:
     clients = Clients(bootstrap_servers, "residual-history", client)
-    return clients.consumer(time.monotonic() + timeout_s, passes=_left_out)
+    return clients.consumer(time.monotonic() + timeout_s, passes=left_out)
 
 
 def _read(
@@ -131,20 +130,6 @@ def _read(
         raise translate(error, f"reading {form.topic}") from error
     finally:
         reader.close(autocommit=False, timeout_ms=2000)
-
-
-def _left_out(damaged: Damaged) -> bool:
-    """What a sender made unreadable is left out, as the detector sets it aside."""
-    if damaged.reason is Reason.CORRUPT:
-        return False
-    log.warning(
-        "partition %d: offsets %d to %d are left out: %s",
-        damaged.partition,
-        damaged.first,
-        damaged.next - 1,
-        damaged.why,
-    )
-    return True
 
 
 class _Range:
